@@ -95,7 +95,8 @@ export interface PlanStep {
   readonly arguments: readonly { readonly buffer: number; readonly offset: Size }[];
   /** Values of the symbols the kernel takes, in its order. */
   readonly sizes: readonly Size[];
-  readonly scalars: readonly { readonly type: ScalarType; readonly value: number }[];
+  /** Constants by reference; those that are sizes are settled at binding. */
+  readonly scalars: readonly { readonly type: ScalarType; readonly value: Size }[];
   /** How many tasks each phase has. */
   readonly tasks: readonly Size[];
   /** Bytes of private memory per thread. */
