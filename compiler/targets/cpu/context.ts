@@ -1,0 +1,168 @@
+/**
+ * What every generated CPU kernel has in common: names for its operands, sizes and scalars, the head that fetches them
+ * from the launch, and the C++ text of dims and offsets.
+ */
+import type { Dim } from "../../graph/dim.ts";
+import { printDim, staticValue } from "../../graph/dim.ts";
+import type { Access, Kernel } from "../../kernels/kernel.ts";
+import { ELEMENT_TYPES, REGISTER_TYPES } from "./print.ts";
+
+/** A kernel with the C++ names of everything it is launched with. All names are distinct identifiers. */
+export interface Frame {
+  readonly kernel: Kernel;
+  /** The pointer of each operand, in order. */
+  readonly operands: readonly string[];
+  /** The C++ variable of each symbol. */
+  readonly sizes: ReadonlyMap<string, string>;
+  /** The loop variable of each axis: `i_tokens`. */
+  readonly indices: readonly string[];
+  /** Gives an identifier that nothing else in this kernel has: `stem`, or `stem` and a number. */
+  readonly fresh: (stem: string) => string;
+}
+
+export function openFrame(kernel: Kernel): Frame {
+  const taken = new Set<string>();
+  const fresh = (stem: string): string => {
+    const start = identifier(stem);
+    let name = start;
+    for (let n = 2; taken.has(name) || RESERVED.has(name); n++) name = `${start}${/\d$/.test(start) ? "_" : ""}${n}`;
+    taken.add(name);
+    return name;
+  };
+  return Object.freeze({
+    kernel,
+    operands: kernel.operands.map((operand) => fresh(operand.name)),
+    sizes: new Map(kernel.symbols.map((symbol) => [symbol, fresh(symbol)])),
+    indices: kernel.axes.map((axis) => fresh(`i_${axis.name}`)),
+    fresh,
+  });
+}
+
+/** What the partial `head` and the partial `arguments` need: see templates/cpu. */
+export interface Head {
+  readonly name: string;
+  readonly formula: string;
+  /** One line per operand: name, axes, type, role. */
+  readonly shapes: readonly string[];
+  readonly arguments: readonly string[];
+}
+
+export function headOf(frame: Frame): Head {
+  const { kernel } = frame;
+  return {
+    name: kernel.name,
+    formula: kernel.formula,
+    shapes: shapeLines(frame),
+    arguments: argumentLines(frame),
+  };
+}
+
+/** Declarations that fetch sizes, operands and scalars (`s0 s1 …`) from the launch. */
+function argumentLines(frame: Frame): string[] {
+  const { kernel } = frame;
+  return [
+    ...kernel.symbols.map((symbol, i) => `const int64_t ${frame.sizes.get(symbol) ?? ""} = launch->sizes[${i}];`),
+    ...kernel.operands.map((operand, i) => {
+      const type = `${operand.role === "read" ? "const " : ""}${ELEMENT_TYPES[operand.dtype]}*`;
+      return `${type} const ${frame.operands[i] ?? ""} = static_cast<${type}>(launch->buffers[${i}]);`;
+    }),
+    ...kernel.scalars.map((type, i) => {
+      const cpp = REGISTER_TYPES[type];
+      return `const ${cpp} s${i} = static_cast<${cpp}>(launch->scalars[${i}]);`;
+    }),
+  ];
+}
+
+function shapeLines(frame: Frame): string[] {
+  const { kernel } = frame;
+  const names = frame.operands.map((name) => name.length);
+  const width = Math.max(0, ...names);
+  return kernel.operands.map((operand, position) => {
+    const access = kernel.accesses.find((candidate) => candidate.operand === position);
+    const axes = kernel.axes.flatMap((axis, i) => {
+      const stride = access?.strides[i];
+      return stride === undefined || staticValue(stride) === 0 ? [] : [axisText(axis.name, axis.size)];
+    });
+    const name = (frame.operands[position] ?? "").padEnd(width);
+    return `${name}  [${axes.join(", ")}] ${operand.dtype}${operand.role === "write" ? ", written" : ""}`;
+  });
+}
+
+function axisText(name: string, size: Dim): string {
+  const printed = printDim(size);
+  return printed === name ? name : `${name} = ${printed}`;
+}
+
+/** A dim as a 64-bit C++ expression; in parentheses when it is a sum. */
+export function dimText(frame: Frame, dim: Dim): string {
+  const terms = dim.terms.map((term) => {
+    const factors = term.factors.map((factor) => {
+      if (factor.kind === "symbol") {
+        const name = frame.sizes.get(factor.name);
+        if (name === undefined) {
+          throw new Error(`compiler bug: kernel ${frame.kernel.name} uses size ${factor.name} and does not list it`);
+        }
+        return name;
+      }
+      return `${DIM_FUNCTIONS[factor.operation]}(${factor.args.map((arg) => dimArgument(frame, arg)).join(", ")})`;
+    });
+    const leading = term.coefficient === 1 && factors.length > 0 ? [] : [String(term.coefficient)];
+    return [...leading, ...factors].join(" * ");
+  });
+  if (terms.length === 0) return "0";
+  return terms.length === 1 ? (terms[0] ?? "0") : `(${terms.join(" + ")})`;
+}
+
+const DIM_FUNCTIONS = {
+  floorDiv: "floor_div",
+  mod: "floor_mod",
+  min: "smaller",
+  max: "larger",
+  ceilSqrt: "ceil_sqrt",
+} as const;
+
+/** Function arguments are 64-bit: a bare number would pick another overload. */
+function dimArgument(frame: Frame, dim: Dim): string {
+  const text = dimText(frame, dim);
+  return staticValue(dim) === undefined ? text : `int64_t(${text})`;
+}
+
+/** `index * dim`, without the multiplication by one. */
+export function scaledText(frame: Frame, index: string, stride: Dim): string {
+  const value = staticValue(stride);
+  if (value === 1) return index;
+  return `${/^[\w()>.-]+$/.test(index) ? index : `(${index})`} * ${dimText(frame, stride)}`;
+}
+
+/**
+ * The part of an access's offset that depends on the given axes, in elements: `i_batch * 1152 + i_tokens`. `indices`
+ * gives the C++ text of the index along an axis; axes it has no text for contribute nothing. Empty when nothing does.
+ */
+export function offsetTerms(frame: Frame, access: Access, indices: ReadonlyMap<number, string>): string[] {
+  return access.strides.flatMap((stride, axis) => {
+    const index = indices.get(axis);
+    return index === undefined || staticValue(stride) === 0 ? [] : [scaledText(frame, index, stride)];
+  });
+}
+
+/** Letters, digits and underscores, starting with a letter. */
+function identifier(stem: string): string {
+  const plain = stem.replace(/[^A-Za-z0-9]+/g, "_").replace(/^_+|_+$/g, "");
+  return /^[A-Za-z]/.test(plain) ? plain : `n${plain}`;
+}
+
+/** Words of C++ and names of the prelude and of the templates that an operand or a symbol could collide with. */
+const RESERVED: ReadonlySet<string> = new Set(
+  [
+    "alignas alignof and asm auto bool break case catch char class const constexpr continue default delete do double",
+    "else enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not",
+    "nullptr operator or private protected public register return short signed sizeof static struct switch template",
+    "this throw true try typedef typeid typename union unsigned using virtual void volatile while xor",
+    "bf16 f16 boolean int8_t uint8_t int32_t uint32_t int64_t uint64_t Launch launch task tasks",
+    "min max clamp abs sign floor ceil round sqrt rsqrt pow floordiv mod exp exp2 log log1p sin cos tanh sigmoid erf",
+    "softplus uniform normal select is_finite smaller larger floor_div floor_mod ceil_sqrt acc linear unix linux",
+    "first last begin end row column chunk position count partial partials scratch total",
+  ]
+    .join(" ")
+    .split(" "),
+);
