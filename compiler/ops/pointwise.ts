@@ -1,0 +1,147 @@
+/**
+ * Pointwise operators: only a formula. Value, derivative and every target's text come from the expression.
+ */
+import { CompilerBug } from "../../contract/diagnostic.ts";
+import { registerOf, roundToBf16, roundToF16, type DType, type ScalarType } from "../../contract/dtype.ts";
+import { makeNode, type Edge } from "../graph/node.ts";
+import { remember } from "../graph/origin.ts";
+import { meet, without } from "../graph/shape.ts";
+import { derivative } from "../notation/derivative.ts";
+import { compileEvaluator } from "../notation/evaluate.ts";
+import { substitute, variable, variablesOf, type Expression } from "../notation/expression.ts";
+import { parseFormula } from "../notation/formula.ts";
+import { call } from "../notation/functions.ts";
+import { only } from "./only.ts";
+import { stridesAlong, walk, type Operator } from "./operator.ts";
+import { expand } from "./layout.ts";
+import { reduce } from "./reduce.ts";
+
+/**
+ * Applies an expression to tensors that meet by axis names. `names[i]` is the variable that stands for `inputs[i]`.
+ * Errors: a shape error when no input has all axes of the others.
+ */
+export function pointwise(expression: Expression, names: readonly string[], inputs: readonly Edge[], what = "a formula"): Edge {
+  const shape = meet(what, inputs.length === 0 ? [[]] : inputs.map((edge) => edge.shape));
+  const position = new Map<Edge, number>();
+  const renamed = substitute(expression, (each) => {
+    const edge = inputs[names.indexOf(each.name)];
+    if (edge === undefined) throw new CompilerBug("pointwise", `variable ${each.name} has no input`);
+    if (!position.has(edge)) position.set(edge, position.size);
+    return variable(`x${String(position.get(edge))}`, each.type);
+  });
+  const used = [...position.keys()];
+  const made = only(
+    remember(
+      makeNode({ op: "pointwise", expression: renamed, dtype: storedAs(renamed.type) }, used, [
+        { dtype: storedAs(renamed.type), shape: meet(what, used.length === 0 ? [[]] : used.map((edge) => edge.shape)) },
+      ]),
+    ),
+  );
+  return made.shape.length === shape.length ? made : expand(made, shape);
+}
+
+/** `formula("a * b + c", { a, b, c })`: the notation, with the variables' types taken from the tensors. */
+export function formula(text: string, inputs: Readonly<Record<string, Edge>>): Edge {
+  const names = Object.keys(inputs);
+  const edges = Object.values(inputs);
+  const types: Record<string, ScalarType> = {};
+  for (const [name, edge] of Object.entries(inputs)) types[name] = registerOf(edge.dtype);
+  return pointwise(parseFormula(text, types), names, edges, text);
+}
+
+const storedAs = (type: ScalarType): DType => type;
+
+export const addEdges = (a: Edge, b: Edge): Edge => formula("a + b", { a, b });
+
+/** The nearest value of another type. Casting to the type a tensor has gives the tensor itself. */
+export function cast(x: Edge, dtype: DType): Edge {
+  if (x.dtype === dtype) return x;
+  return only(remember(makeNode({ op: "cast", dtype }, [x], [{ dtype, shape: x.shape }])));
+}
+
+export const stopGradient = (x: Edge): Edge =>
+  only(remember(makeNode({ op: "stopGradient" }, [x], [{ dtype: x.dtype, shape: x.shape }])));
+
+/** Sums a gradient over the axes along which its input was broadcast. */
+export function unbroadcast(gradient: Edge, like: Edge): Edge {
+  const extra = without(gradient.shape, like.shape.map((axis) => axis.name));
+  const summed = extra.length === 0 ? gradient : reduce("sum", gradient, extra.map((axis) => axis.name));
+  return cast(summed, like.dtype);
+}
+
+export const pointwiseOperator: Operator<"pointwise"> = {
+  name: "pointwise",
+  words: "a scalar formula, element by element",
+  traits: { fuse: "scalar" },
+  gradient: ({ operation, inputs, gradients, wanted }) => {
+    const dy = gradients[0];
+    if (dy === undefined) return inputs.map(() => undefined);
+    return inputs.map((input, i) => {
+      if (wanted[i] !== true) return undefined;
+      const slope = derivative(operation.expression, `x${String(i)}`);
+      if (slope === undefined) return undefined;
+      const dyType = registerOf(dy.dtype);
+      const names = [...inputs.map((_, k) => `x${String(k)}`), "dy"];
+      return unbroadcast(pointwise(timesGradient(slope, variable("dy", dyType)), names, [...inputs, dy]), input);
+    });
+  },
+  reference: ({ operation, inputs, results }) => {
+    const [out] = results;
+    if (out === undefined) return [];
+    const used = variablesOf([operation.expression]).map((each) => each.name);
+    const evaluate = compileEvaluator([operation.expression], inputs.map((_, i) => `x${String(i)}`));
+    if (used.length > inputs.length) throw new CompilerBug("pointwise", "more variables than inputs");
+    const data = new Float64Array(out.sizes.reduce((a, b) => a * b, 1));
+    const values = new Float64Array(inputs.length);
+    const result = new Float64Array(1);
+    walk(out.sizes, inputs.map((tensor) => stridesAlong(tensor, out.names)), (position, offsets) => {
+      for (let i = 0; i < inputs.length; i++) values[i] = inputs[i]?.data[offsets[i] ?? 0] ?? NaN;
+      evaluate(values, result);
+      data[position] = result[0] ?? NaN;
+    });
+    return [data];
+  },
+};
+
+/** The gradient of `select` selects: dy goes inside the arms, so that a NaN in the arm not taken never meets it. */
+function timesGradient(slope: Expression, dy: Expression): Expression {
+  if (slope.kind === "literal" && slope.value === 1) return dy;
+  if (slope.kind === "literal" && slope.value === 0) return slope;
+  if (slope.kind === "call" && slope.name === "select") {
+    const [condition, a, b] = slope.args;
+    if (condition !== undefined && a !== undefined && b !== undefined) {
+      return call("select", [condition, timesGradient(a, dy), timesGradient(b, dy)]);
+    }
+  }
+  return call("mul", [dy, slope]);
+}
+
+const ROUNDING: Readonly<Partial<Record<DType, (value: number) => number>>> = {
+  bf16: roundToBf16,
+  f16: roundToF16,
+  i32: Math.trunc,
+  u32: Math.trunc,
+  u8: Math.trunc,
+  bool: (value) => (value !== 0 ? 1 : 0),
+};
+
+export const castOperator: Operator<"cast"> = {
+  name: "cast",
+  words: "the nearest value of another type",
+  traits: { fuse: "scalar" },
+  gradient: ({ inputs, gradients }) => {
+    const [x] = inputs;
+    const [dy] = gradients;
+    return [x === undefined || dy === undefined ? undefined : cast(dy, x.dtype)];
+  },
+  reference: ({ operation, inputs }) => [inputs[0]?.data.map(ROUNDING[operation.dtype] ?? ((value) => value)) ?? new Float64Array(0)],
+};
+
+export const stopGradientOperator: Operator<"stopGradient"> = {
+  name: "stopGradient",
+  words: "the value itself; its gradient is zero",
+  traits: { fuse: "view" },
+  gradient: () => [undefined],
+  reference: ({ inputs }) => [inputs[0]?.data ?? new Float64Array(0)],
+};
+
