@@ -69,7 +69,7 @@ function intern(key: string, build: (id: number) => Expression): Expression {
 export function substitute(
   expression: Expression,
   by: (variable: Variable) => Expression,
-  done: Map<Expression, Expression> = new Map(),
+  done = new Map<Expression, Expression>(),
 ): Expression {
   const known = done.get(expression);
   if (known !== undefined) return known;

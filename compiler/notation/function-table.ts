@@ -105,7 +105,7 @@ export const FUNCTIONS = {
       (a, b) => Math.imul(a, b),
       (a, b) => Math.imul(a, b) >>> 0,
     ),
-    tangent: "da * b + a * db",
+    tangent: "b * da + a * db",
   },
   div: { ...float("a b", (a, b) => a / b, "(da - y * db) / b"), infix: "/", signature: typing.dividing },
   neg: {

@@ -35,7 +35,7 @@ export function call(name: string, args: readonly Expression[]): Expression {
       `write ${name}(${record.parameters.join(", ")})`,
     );
   }
-  const typed = record.signature(name, args);
+  const typed = record.signature(record.infix ?? name, args);
   if (name === "pow") return expandPower(args[0]!, args[1]!) ?? fold(name, record, typed);
   const isIdentity = name === typed.type && typed.args[0]!.type === typed.type;
   return isIdentity ? typed.args[0]! : fold(name, record, typed);
@@ -51,7 +51,7 @@ export function evaluateCall(name: string, operand: ScalarType, values: readonly
 export function replaceVariables(
   expression: Expression,
   by: (name: string, type: ScalarType) => Expression,
-  done: Map<Expression, Expression> = new Map(),
+  done = new Map<Expression, Expression>(),
 ): Expression {
   const known = done.get(expression);
   if (known !== undefined) return known;

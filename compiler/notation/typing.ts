@@ -38,7 +38,10 @@ export const floating: Signature = (name, args) => {
 /** As `floating`, but two integers are a mistake: whether their quotient is whole would be a guess. */
 export const dividing: Signature = (name, args) => {
   if (isInteger(commonType(name, args))) {
-    throw mistake("`/` divides floats, and both sides are integers", "write floordiv(a, b), or f32(a) / b");
+    throw mistake(
+      "`/` divides floats, and both sides are integers",
+      "write a // b for the whole quotient, or f32(a) / b",
+    );
   }
   return floating(name, args);
 };
@@ -48,7 +51,7 @@ export const integral: Signature = (name, args) => {
   const whole = args.every((arg) => arg.kind === "literal" && arg.type === "f32" && Number.isInteger(arg.value));
   const type = whole ? "i32" : commonType(name, args);
   if (!isInteger(type)) {
-    throw mistake(`\`${name}\` wants integers, and got ${listTypes(args)}`, `convert: ${name}(i32(a), i32(b))`);
+    throw mistake(`\`${name}\` wants integers, and got ${listTypes(args)}`, "convert with i32(…) or u32(…)");
   }
   return { args: args.map((arg) => coerce(name, arg, type)), type };
 };
@@ -133,7 +136,7 @@ function coerce(name: string, arg: Expression, type: ScalarType): Expression {
   if (arg.kind !== "literal") return typedCall(type, [arg], type);
   if (isInteger(type) && !fits(arg.value, type)) {
     const range = type === "i32" ? "-2147483648 to 2147483647" : "0 to 4294967295";
-    throw mistake(`${arg.value} in \`${name}\` does not fit ${type}, which holds ${range}`, `convert: ${type}(…)`);
+    throw mistake(`${arg.value} does not fit the ${type} of \`${name}\` (${range})`, "convert the other side: f64(…)");
   }
   return retype(arg, type);
 }
