@@ -71,15 +71,16 @@ export function floorDiv(a: DimLike, b: DimLike): Dim {
   return exact ?? atom("floorDiv", [toDim(a), toDim(b)]);
 }
 
-export const ceilDiv = (a: DimLike, b: DimLike): Dim =>
-  divideExactly(toDim(a), toDim(b)) ?? floorDiv(add(a, b, -1), b);
+export const ceilDiv = (a: DimLike, b: DimLike): Dim => divideExactly(toDim(a), toDim(b)) ?? floorDiv(add(a, b, -1), b);
 
 export function mod(a: DimLike, b: DimLike): Dim {
   return divideExactly(toDim(a), toDim(b)) !== undefined ? ZERO : atom("mod", [toDim(a), toDim(b)]);
 }
 
-export const min = (a: DimLike, b: DimLike): Dim => (toDim(a) === toDim(b) ? toDim(a) : atom("min", [toDim(a), toDim(b)]));
-export const max = (a: DimLike, b: DimLike): Dim => (toDim(a) === toDim(b) ? toDim(a) : atom("max", [toDim(a), toDim(b)]));
+export const min = (a: DimLike, b: DimLike): Dim =>
+  toDim(a) === toDim(b) ? toDim(a) : atom("min", [toDim(a), toDim(b)]);
+export const max = (a: DimLike, b: DimLike): Dim =>
+  toDim(a) === toDim(b) ? toDim(a) : atom("max", [toDim(a), toDim(b)]);
 export const ceilSqrt = (a: DimLike): Dim => atom("ceilSqrt", [toDim(a)]);
 
 /** The number a dim stands for when it contains no symbol. */

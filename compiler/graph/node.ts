@@ -16,6 +16,7 @@
  * The operations are the closed union below; what each one means, its gradient and its reference implementation stand
  * in `ops/`. Everything else (layer norm, GELU, Adam, losses) is written with these, in `language/composites/`.
  */
+import { createHash } from "node:crypto";
 import type { DType } from "../../contract/dtype.ts";
 import type { Expression } from "../notation/expression.ts";
 import type { Dim } from "./dim.ts";
@@ -137,7 +138,12 @@ export function makeNode(
   const known = interned.get(key)?.deref();
   if (known !== undefined) return known;
   const results: Edge[] = [];
-  const node: Node = Object.freeze({ id: nextId++, operation: Object.freeze(operation), inputs: Object.freeze([...inputs]), results });
+  const node: Node = Object.freeze({
+    id: nextId++,
+    operation: Object.freeze(operation),
+    inputs: Object.freeze([...inputs]),
+    results,
+  });
   types.forEach((type, result) => results.push(Object.freeze({ node, result, dtype: type.dtype, shape: type.shape })));
   Object.freeze(results);
   interned.set(key, new WeakRef(node));
@@ -146,25 +152,35 @@ export function makeNode(
 
 export const edgeKey = (edge: Edge): string => `${String(edge.node.id)}.${String(edge.result)}`;
 
-/** A text that is equal for equal operations. */
+/** A text that is equal for equal operations, whatever the order of their fields. */
 export const operationKey = (operation: Operation): string => keyOf(operation);
 
 function keyOf(value: unknown): string {
-  if (typeof value !== "object" || value === null) return `${typeof value === "string" ? JSON.stringify(value) : String(value)}`;
-  if (Array.isArray(value)) return value.length > 64 ? longListKey(value) : `[${value.map(keyOf).join()}]`;
+  if (typeof value === "number") return numberKey(value);
+  if (typeof value !== "object" || value === null)
+    return typeof value === "string" ? JSON.stringify(value) : String(value);
+  if (isTable(value)) return `#${tableDigest(value)}`;
+  if (Array.isArray(value)) return `[${value.map(keyOf).join()}]`;
   if ("terms" in value && "key" in value) return `<${String(value.key)}>`;
   if ("kind" in value && "id" in value) return `e${String(value.id)}`;
-  return `{${Object.entries(value).map(([name, part]) => `${name}:${keyOf(part)}`).join()}}`;
+  const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${fields.map(([name, part]) => `${name}:${keyOf(part)}`).join()}}`;
 }
 
-/** Tables are compared by identity: the same array is the same table. */
-const tables = new WeakMap<object, number>();
-let nextTable = 0;
-function longListKey(list: readonly unknown[]): string {
-  const known = tables.get(list);
-  if (known !== undefined) return `#${String(known)}`;
-  tables.set(list, nextTable);
-  return `#${String(nextTable++)}`;
+const numberKey = (value: number): string => (Object.is(value, -0) ? "-0" : String(value));
+
+const isTable = (value: object): value is readonly number[] =>
+  Array.isArray(value) && value.length > 64 && value.every((each) => typeof each === "number");
+
+const digests = new WeakMap<readonly number[], string>();
+
+/** The SHA-256 of a table's float64 bytes, computed once per array: tables are equal when their numbers are. */
+export function tableDigest(values: readonly number[]): string {
+  const known = digests.get(values);
+  if (known !== undefined) return known;
+  const digest = createHash("sha256").update(Float64Array.from(values)).digest("hex");
+  digests.set(values, digest);
+  return digest;
 }
 
 /** Every node that the edges depend on, in the order they were made: inputs before users, forward before backward. */

@@ -1,6 +1,6 @@
 /** Shapes: lists of named axes. Tensors meet by the names of their axes, never by position. */
 import { Diagnostic } from "../../contract/diagnostic.ts";
-import { multiply, ONE, printDim, staticValue, symbolsOf, type Dim } from "./dim.ts";
+import { multiply, ONE, printDim, staticValue, subtract, symbolsOf, type Dim } from "./dim.ts";
 
 export interface Axis {
   readonly name: string;
@@ -32,7 +32,8 @@ export const hasEveryAxis = (shape: Shape, of: Shape): boolean =>
 export const without = (shape: Shape, names: readonly string[]): Shape =>
   shape.filter((axis) => !names.includes(axis.name));
 
-export const shapeSymbols = (shape: Shape): string[] => [...new Set(shape.flatMap((axis) => symbolsOf(axis.size)))].sort();
+export const shapeSymbols = (shape: Shape): string[] =>
+  [...new Set(shape.flatMap((axis) => symbolsOf(axis.size)))].sort();
 
 /** The strides of a dense row-major layout, in elements. */
 export function denseStrides(shape: Shape): Dim[] {
@@ -58,14 +59,19 @@ export interface Equality {
  */
 export function requireEqual(a: Dim, b: Dim, fail: () => Diagnostic): void {
   if (a === b) return;
-  if (staticValue(a) !== undefined && staticValue(b) !== undefined) throw fail();
-  undecided.push({ left: a, right: b, message: fail().parts.message });
+  if (staticValue(subtract(a, b)) !== undefined) throw fail();
+  const key = `${a.key}=${b.key}`;
+  if (!undecided.has(key)) undecided.set(key, { left: a, right: b, message: fail().parts.message });
 }
 
-const undecided: Equality[] = [];
+const undecided = new Map<string, Equality>();
 
-/** The equalities collected since the last call. */
-export const takeUndecided = (): Equality[] => undecided.splice(0);
+/** The equalities collected since the last call, each once. */
+export function takeUndecided(): Equality[] {
+  const taken = [...undecided.values()];
+  undecided.clear();
+  return taken;
+}
 
 /**
  * The shape in which tensors meet element by element: one of them must have every axis of all the others, and gives

@@ -27,12 +27,7 @@ import type { Dim } from "../graph/dim.ts";
 import type { Expression } from "../notation/expression.ts";
 
 export type Kernel =
-  | MapKernel
-  | RowsKernel
-  | ColumnsKernel
-  | ContractKernel
-  | AttentionKernel
-  | AttentionGradientKernel;
+  MapKernel | RowsKernel | ColumnsKernel | ContractKernel | AttentionKernel | AttentionGradientKernel;
 
 interface Common {
   /** Named by meaning: `layer_norm_modulate_rows`. A C identifier. */

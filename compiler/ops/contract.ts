@@ -11,12 +11,15 @@ import { printShape, requireEqual, type Axis } from "../graph/shape.ts";
 import { only } from "./only.ts";
 import { stridesOf, walk, type Operator, type ReferenceTensor } from "./operator.ts";
 
+/**
+ * The contraction of two float tensors; accumulates and results in f32, in f64 when an operand is f64. `names` are the
+ * names of the result's axes. Errors: axes of one label differ in size, or an axis is neither shared nor kept.
+ */
 export function contract(
   left: Edge,
   right: Edge,
   labels: { readonly left: readonly number[]; readonly right: readonly number[]; readonly result: readonly number[] },
   names: readonly string[],
-  dtype: "f32" | "f64" = "f32",
 ): Edge {
   const sizes = new Map<number, Axis>();
   const record = (edge: Edge, list: readonly number[]): void => {
@@ -41,8 +44,11 @@ export function contract(
       });
     }
   }
+  const dtype = left.dtype === "f64" || right.dtype === "f64" ? "f64" : "f32";
+  const { left: leftLabels, right: rightLabels, result } = labels;
+  const operation = { op: "contract", left: leftLabels, right: rightLabels, result, names } as const;
   const shape = labels.result.map((label, i) => ({ name: names[i] ?? "", size: sizes.get(label)?.size ?? ONE }));
-  return only(remember(makeNode({ op: "contract", ...labels, names }, [left, right], [{ dtype, shape }])));
+  return only(remember(makeNode(operation, [left, right], [{ dtype, shape }])));
 }
 
 function mismatch(left: Edge, right: Edge, a: Axis, b: Axis): Diagnostic {

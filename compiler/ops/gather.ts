@@ -19,7 +19,10 @@ export function gather(table: Edge, indices: Edge, axis: string): Edge {
     throw new Diagnostic({
       kind: "shape",
       message: `gather cannot take rows along "${axis}"`,
-      details: [`table    ${printShape(table.shape)} ${table.dtype}`, `indices  ${printShape(indices.shape)} ${indices.dtype}`],
+      details: [
+        `table    ${printShape(table.shape)} ${table.dtype}`,
+        `indices  ${printShape(indices.shape)} ${indices.dtype}`,
+      ],
       fix:
         along === undefined
           ? `gather along one of: ${table.shape.map((each) => each.name).join(", ")}`
@@ -39,7 +42,8 @@ export const gatherOperator: Operator<"gather"> = {
   gradient: ({ operation, inputs, gradients, wanted }) => {
     const [table, indices] = inputs;
     const [dy] = gradients;
-    if (table === undefined || indices === undefined || dy === undefined || wanted[0] !== true) return [undefined, undefined];
+    if (table === undefined || indices === undefined || dy === undefined || wanted[0] !== true)
+      return [undefined, undefined];
     // Each row of the table receives the sum over the places that chose it: a product with a one-hot matrix.
     const along = axisNamed(table.shape, operation.axis);
     if (along === undefined) return [undefined, undefined];
@@ -50,7 +54,12 @@ export const gatherOperator: Operator<"gather"> = {
     let next = 0;
     const result = table.shape.map((axis) => (axis.name === operation.axis ? 99 : (rest[next++] ?? 0)));
     return [
-      contract(chosen, dy, { left: [...places, 99], right: [...places, ...rest], result }, table.shape.map((axis) => axis.name)),
+      contract(
+        chosen,
+        dy,
+        { left: [...places, 99], right: [...places, ...rest], result },
+        table.shape.map((axis) => axis.name),
+      ),
       undefined,
     ];
   },
@@ -63,7 +72,9 @@ export const gatherOperator: Operator<"gather"> = {
     const data = new Float64Array(out.sizes.reduce((a, b) => a * b, 1));
     const chooser = stridesOf(indices.sizes);
     const indexStrides = out.names.map((_, i) => (i < indices.sizes.length ? (chooser[i] ?? 0) : 0));
-    const restStrides = out.names.map((name, i) => (i < indices.sizes.length ? 0 : (dense[table.names.indexOf(name)] ?? 0)));
+    const restStrides = out.names.map((name, i) =>
+      i < indices.sizes.length ? 0 : (dense[table.names.indexOf(name)] ?? 0),
+    );
     walk(out.sizes, [indexStrides, restStrides], (position, [at = 0, rest = 0]) => {
       data[position] = table.data[(indices.data[at] ?? 0) * along + rest] ?? NaN;
     });

@@ -40,6 +40,7 @@ export interface GradientCall<Name extends OperationName> {
 }
 
 export interface ReferenceCall<Name extends OperationName> {
+  readonly node: Node;
   readonly operation: OperationOf<Name>;
   readonly inputs: readonly ReferenceTensor[];
   /** Sizes of the results. */

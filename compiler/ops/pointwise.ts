@@ -5,40 +5,49 @@ import { CompilerBug } from "../../contract/diagnostic.ts";
 import { registerOf, roundToBf16, roundToF16, type DType, type ScalarType } from "../../contract/dtype.ts";
 import { makeNode, type Edge } from "../graph/node.ts";
 import { remember } from "../graph/origin.ts";
-import { meet, without } from "../graph/shape.ts";
+import { meet, without, type Shape } from "../graph/shape.ts";
+import { toI32, toU32 } from "../notation/arithmetic.ts";
 import { derivative } from "../notation/derivative.ts";
 import { compileEvaluator } from "../notation/evaluate.ts";
 import { substitute, variable, variablesOf, type Expression } from "../notation/expression.ts";
 import { parseFormula } from "../notation/formula.ts";
-import { call } from "../notation/functions.ts";
 import { only } from "./only.ts";
 import { stridesAlong, walk, type Operator } from "./operator.ts";
 import { expand } from "./layout.ts";
 import { reduce } from "./reduce.ts";
 
 /**
- * Applies an expression to tensors that meet by axis names. `names[i]` is the variable that stands for `inputs[i]`.
+ * Applies an expression to tensors that meet by axis names. `names[i]` is the variable that stands for `inputs[i]`; what
+ * the expression does not use still takes part in the shape. Axes come in the order of the first input that has them all.
  * Errors: a shape error when no input has all axes of the others.
  */
-export function pointwise(expression: Expression, names: readonly string[], inputs: readonly Edge[], what = "a formula"): Edge {
-  const shape = meet(what, inputs.length === 0 ? [[]] : inputs.map((edge) => edge.shape));
-  const position = new Map<Edge, number>();
+export function pointwise(
+  expression: Expression,
+  names: readonly string[],
+  inputs: readonly Edge[],
+  what = "a formula",
+): Edge {
+  const shape = meetOf(what, inputs);
+  const variables = new Set(variablesOf([expression]).map((each) => each.name));
+  const used = [...new Set(inputs.filter((_, i) => variables.has(names[i] ?? "")))];
   const renamed = substitute(expression, (each) => {
-    const edge = inputs[names.indexOf(each.name)];
-    if (edge === undefined) throw new CompilerBug("pointwise", `variable ${each.name} has no input`);
-    if (!position.has(edge)) position.set(edge, position.size);
-    return variable(`x${String(position.get(edge))}`, each.type);
+    const at = used.indexOf(inputs[names.indexOf(each.name)]!);
+    if (at < 0) throw new CompilerBug("pointwise", `variable ${each.name} has no input`);
+    return variable(`x${String(at)}`, each.type);
   });
-  const used = [...position.keys()];
-  const made = only(
-    remember(
-      makeNode({ op: "pointwise", expression: renamed, dtype: storedAs(renamed.type) }, used, [
-        { dtype: storedAs(renamed.type), shape: meet(what, used.length === 0 ? [[]] : used.map((edge) => edge.shape)) },
-      ]),
-    ),
-  );
-  return made.shape.length === shape.length ? made : expand(made, shape);
+  const dtype: DType = renamed.type;
+  const operation = { op: "pointwise", expression: renamed, dtype } as const;
+  const own = used.length === inputs.length ? shape : meetOf(what, used);
+  return expand(only(remember(makeNode(operation, used, [{ dtype, shape: own }]))), shape);
 }
+
+const meetOf = (what: string, inputs: readonly Edge[]): Shape =>
+  inputs.length === 0
+    ? []
+    : meet(
+        what,
+        inputs.map((edge) => edge.shape),
+      );
 
 /** `formula("a * b + c", { a, b, c })`: the notation, with the variables' types taken from the tensors. */
 export function formula(text: string, inputs: Readonly<Record<string, Edge>>): Edge {
@@ -48,8 +57,6 @@ export function formula(text: string, inputs: Readonly<Record<string, Edge>>): E
   for (const [name, edge] of Object.entries(inputs)) types[name] = registerOf(edge.dtype);
   return pointwise(parseFormula(text, types), names, edges, text);
 }
-
-const storedAs = (type: ScalarType): DType => type;
 
 export const addEdges = (a: Edge, b: Edge): Edge => formula("a + b", { a, b });
 
@@ -64,8 +71,18 @@ export const stopGradient = (x: Edge): Edge =>
 
 /** Sums a gradient over the axes along which its input was broadcast. */
 export function unbroadcast(gradient: Edge, like: Edge): Edge {
-  const extra = without(gradient.shape, like.shape.map((axis) => axis.name));
-  const summed = extra.length === 0 ? gradient : reduce("sum", gradient, extra.map((axis) => axis.name));
+  const extra = without(
+    gradient.shape,
+    like.shape.map((axis) => axis.name),
+  );
+  const summed =
+    extra.length === 0
+      ? gradient
+      : reduce(
+          "sum",
+          gradient,
+          extra.map((axis) => axis.name),
+        );
   return cast(summed, like.dtype);
 }
 
@@ -76,53 +93,49 @@ export const pointwiseOperator: Operator<"pointwise"> = {
   gradient: ({ operation, inputs, gradients, wanted }) => {
     const dy = gradients[0];
     if (dy === undefined) return inputs.map(() => undefined);
+    // dy is the seed: it sits inside the arms of a select, so that a NaN in the arm not taken never meets it.
+    const seed = variable("dy", registerOf(dy.dtype));
+    const names = [...inputs.map((_, k) => `x${String(k)}`), "dy"];
     return inputs.map((input, i) => {
       if (wanted[i] !== true) return undefined;
-      const slope = derivative(operation.expression, `x${String(i)}`);
+      const slope = derivative(operation.expression, `x${String(i)}`, seed);
       if (slope === undefined) return undefined;
-      const dyType = registerOf(dy.dtype);
-      const names = [...inputs.map((_, k) => `x${String(k)}`), "dy"];
-      return unbroadcast(pointwise(timesGradient(slope, variable("dy", dyType)), names, [...inputs, dy]), input);
+      return unbroadcast(pointwise(slope, names, [...inputs, dy]), input);
     });
   },
   reference: ({ operation, inputs, results }) => {
     const [out] = results;
     if (out === undefined) return [];
     const used = variablesOf([operation.expression]).map((each) => each.name);
-    const evaluate = compileEvaluator([operation.expression], inputs.map((_, i) => `x${String(i)}`));
+    const evaluate = compileEvaluator(
+      [operation.expression],
+      inputs.map((_, i) => `x${String(i)}`),
+    );
     if (used.length > inputs.length) throw new CompilerBug("pointwise", "more variables than inputs");
     const data = new Float64Array(out.sizes.reduce((a, b) => a * b, 1));
     const values = new Float64Array(inputs.length);
     const result = new Float64Array(1);
-    walk(out.sizes, inputs.map((tensor) => stridesAlong(tensor, out.names)), (position, offsets) => {
-      for (let i = 0; i < inputs.length; i++) values[i] = inputs[i]?.data[offsets[i] ?? 0] ?? NaN;
-      evaluate(values, result);
-      data[position] = result[0] ?? NaN;
-    });
+    walk(
+      out.sizes,
+      inputs.map((tensor) => stridesAlong(tensor, out.names)),
+      (position, offsets) => {
+        for (let i = 0; i < inputs.length; i++) values[i] = inputs[i]?.data[offsets[i] ?? 0] ?? NaN;
+        evaluate(values, result);
+        data[position] = result[0] ?? NaN;
+      },
+    );
     return [data];
   },
 };
 
-/** The gradient of `select` selects: dy goes inside the arms, so that a NaN in the arm not taken never meets it. */
-function timesGradient(slope: Expression, dy: Expression): Expression {
-  if (slope.kind === "literal" && slope.value === 1) return dy;
-  if (slope.kind === "literal" && slope.value === 0) return slope;
-  if (slope.kind === "call" && slope.name === "select") {
-    const [condition, a, b] = slope.args;
-    if (condition !== undefined && a !== undefined && b !== undefined) {
-      return call("select", [condition, timesGradient(a, dy), timesGradient(b, dy)]);
-    }
-  }
-  return call("mul", [dy, slope]);
-}
-
-const ROUNDING: Readonly<Partial<Record<DType, (value: number) => number>>> = {
-  bf16: roundToBf16,
-  f16: roundToF16,
-  i32: Math.trunc,
-  u32: Math.trunc,
-  u8: Math.trunc,
-  bool: (value) => (value !== 0 ? 1 : 0),
+/** Floats become integers by truncating and saturating, NaN becomes 0; what is too wide for a byte keeps its low bits. */
+const ROUNDING: Readonly<Partial<Record<DType, (from: ScalarType) => (value: number) => number>>> = {
+  bf16: () => roundToBf16,
+  f16: () => (value) => roundToF16(Math.fround(value)),
+  i32: (from) => (value) => toI32(from)(value, 0, 0, 0),
+  u32: (from) => (value) => toU32(from)(value, 0, 0, 0),
+  u8: (from) => (value) => toI32(from)(value, 0, 0, 0) & 255,
+  bool: () => (value) => (value !== 0 ? 1 : 0),
 };
 
 export const castOperator: Operator<"cast"> = {
@@ -134,7 +147,12 @@ export const castOperator: Operator<"cast"> = {
     const [dy] = gradients;
     return [x === undefined || dy === undefined ? undefined : cast(dy, x.dtype)];
   },
-  reference: ({ operation, inputs }) => [inputs[0]?.data.map(ROUNDING[operation.dtype] ?? ((value) => value)) ?? new Float64Array(0)],
+  reference: ({ operation, node, inputs }) => {
+    const from = registerOf(node.inputs[0]?.dtype ?? "f32");
+    const rounding = ROUNDING[operation.dtype]?.(from);
+    const values = inputs[0]?.data ?? new Float64Array(0);
+    return [rounding === undefined ? values : values.map((value) => rounding(value))];
+  },
 };
 
 export const stopGradientOperator: Operator<"stopGradient"> = {
@@ -144,4 +162,3 @@ export const stopGradientOperator: Operator<"stopGradient"> = {
   gradient: () => [undefined],
   reference: ({ inputs }) => [inputs[0]?.data ?? new Float64Array(0)],
 };
-

@@ -1,6 +1,6 @@
 /** Sources: tensors that come from outside, from tables, from sizes or from chance. They have no gradient. */
 import { Diagnostic } from "../../contract/diagnostic.ts";
-import { registerOf, type DType } from "../../contract/dtype.ts";
+import { roundToBf16, roundToF16, type DType } from "../../contract/dtype.ts";
 import { philoxNormal, philoxUniform } from "../../contract/philox.ts";
 import type { Dim } from "../graph/dim.ts";
 import { elementsOf, printShape, type Shape } from "../graph/shape.ts";
@@ -43,16 +43,8 @@ export function size(dim: Dim, dtype: DType): Edge {
   return only(remember(makeNode({ op: "size", size: dim, dtype }, [], [{ dtype, shape: [] }])));
 }
 
-export function random(
-  distribution: "uniform" | "normal",
-  path: string,
-  shape: Shape,
-  seed: Edge,
-  step: Edge,
-): Edge {
-  return only(
-    remember(makeNode({ op: "random", distribution, path, shape }, [seed, step], [{ dtype: "f32", shape }])),
-  );
+export function random(distribution: "uniform" | "normal", path: string, shape: Shape, seed: Edge, step: Edge): Edge {
+  return only(remember(makeNode({ op: "random", distribution, path, shape }, [seed, step], [{ dtype: "f32", shape }])));
 }
 
 /** The 32-bit FNV-1a hash of a draw's path: the word that keys its random numbers. */
@@ -60,6 +52,12 @@ export function pathKey(path: string): number {
   let hash = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(path)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
   return hash;
+}
+
+/** What a table's value becomes in memory. */
+function stored(dtype: DType, value: number): number {
+  if (dtype === "f32") return Math.fround(value);
+  return dtype === "bf16" ? roundToBf16(value) : dtype === "f16" ? roundToF16(Math.fround(value)) : value;
 }
 
 const given = (): never => {
@@ -87,9 +85,7 @@ export const constantOperator: Operator<"constant"> = {
   name: "constant",
   words: "a table",
   traits: { fuse: "source" },
-  reference: ({ operation }) => [
-    Float64Array.from(operation.values, registerOf(operation.type.dtype) === "f32" ? Math.fround : (value) => value),
-  ],
+  reference: ({ operation }) => [Float64Array.from(operation.values, (value) => stored(operation.type.dtype, value))],
 };
 
 export const indexOperator: Operator<"index"> = {

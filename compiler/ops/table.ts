@@ -10,7 +10,7 @@ import {
   rearrangeOperator,
   sliceOperator,
   splitOperator,
-} from "./layout.ts";
+} from "./layout-operators.ts";
 import type { Operator } from "./operator.ts";
 import { castOperator, pointwiseOperator, stopGradientOperator } from "./pointwise.ts";
 import { reduceOperator } from "./reduce.ts";

@@ -26,8 +26,10 @@ export function gradients(loss: Edge, wanted: readonly Edge[]): Edge[] {
   const leaves = new Set(wanted.map((edge) => edge.node));
   const order = nodesOf([loss]);
   const depends = new Set<Node>();
+  const through = new Set<Node>();
   for (const node of order) {
-    if (leaves.has(node) || node.inputs.some((input) => depends.has(input.node))) depends.add(node);
+    if (node.inputs.some((input) => depends.has(input.node))) through.add(node);
+    if (leaves.has(node) || through.has(node)) depends.add(node);
   }
   const found = new Map<string, Edge>([[edgeKey(loss), constant(ONE_TABLE, loss.dtype, [])]]);
   const accumulate = (edge: Edge, gradient: Edge): void => {
@@ -35,7 +37,7 @@ export function gradients(loss: Edge, wanted: readonly Edge[]): Edge[] {
     found.set(edgeKey(edge), so === undefined ? gradient : addEdges(so, gradient));
   };
   for (const node of order.reverse()) {
-    if (!depends.has(node) || leaves.has(node)) continue;
+    if (!through.has(node)) continue;
     const arriving = node.results.map((edge) => found.get(edgeKey(edge)));
     if (arriving.every((gradient) => gradient === undefined)) continue;
     for (const [i, gradient] of gradientOf(node, arriving, depends).entries()) {
@@ -46,7 +48,11 @@ export function gradients(loss: Edge, wanted: readonly Edge[]): Edge[] {
   return wanted.map((edge) => found.get(edgeKey(edge)) ?? zerosLike(edge));
 }
 
-function gradientOf(node: Node, arriving: readonly (Edge | undefined)[], depends: ReadonlySet<Node>): readonly (Edge | undefined)[] {
+function gradientOf(
+  node: Node,
+  arriving: readonly (Edge | undefined)[],
+  depends: ReadonlySet<Node>,
+): readonly (Edge | undefined)[] {
   const operator = operatorOf(node);
   if (operator.gradient === undefined) {
     throw new Diagnostic({

@@ -47,7 +47,7 @@ export function evaluateEdges(
     } else {
       const inputs = node.inputs.map((edge) => values.get(edgeKey(edge)) ?? typed(edge, new Float64Array(0)));
       const shapes = node.results.map((edge) => typed(edge, new Float64Array(0)));
-      results = operatorOf(node).reference({ operation, inputs, results: shapes, sizeOf });
+      results = operatorOf(node).reference({ node, operation, inputs, results: shapes, sizeOf });
     }
     node.results.forEach((edge, i) => values.set(edgeKey(edge), typed(edge, results[i] ?? new Float64Array(0))));
     for (const input of node.inputs) {
@@ -56,7 +56,9 @@ export function evaluateEdges(
       if (left === 0) values.delete(edgeKey(input));
     }
   }
-  return new Map([...wanted].map(([name, edge]) => [name, values.get(edgeKey(edge)) ?? typed(edge, new Float64Array(0))]));
+  return new Map(
+    [...wanted].map(([name, edge]) => [name, values.get(edgeKey(edge)) ?? typed(edge, new Float64Array(0))]),
+  );
 }
 
 function count(uses: Map<string, number>, key: string): void {
