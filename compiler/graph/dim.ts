@@ -214,5 +214,7 @@ function fromTerms(terms: readonly Term[]): Dim {
   return made;
 }
 
-const byKey = (a: { readonly key: string }, b: { readonly key: string }): number =>
-  a.key < b.key ? -1 : a.key > b.key ? 1 : 0;
+/** Hoisted, as the constants at the top of this file already sort. */
+function byKey(a: { readonly key: string }, b: { readonly key: string }): number {
+  return a.key < b.key ? -1 : a.key > b.key ? 1 : 0;
+}
