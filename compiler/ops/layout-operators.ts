@@ -143,7 +143,7 @@ export const concatOperator: Operator<"concat"> = {
 export const padOperator: Operator<"pad"> = {
   name: "pad",
   words: "zeros before and after, along one axis",
-  traits: { fuse: "anchor" },
+  traits: { fuse: "scalar" },
   gradient: ({ operation, inputs, gradients }) => {
     const [x] = inputs;
     const [dy] = gradients;

@@ -2,7 +2,7 @@
  * Pointwise operators: only a formula. Value, derivative and every target's text come from the expression.
  */
 import { CompilerBug } from "../../contract/diagnostic.ts";
-import { registerOf, roundToBf16, roundToF16, type DType, type ScalarType } from "../../contract/dtype.ts";
+import { isFloat, registerOf, roundToBf16, roundToF16, type DType, type ScalarType } from "../../contract/dtype.ts";
 import { makeNode, type Edge } from "../graph/node.ts";
 import { remember } from "../graph/origin.ts";
 import { meet, without, type Shape } from "../graph/shape.ts";
@@ -13,7 +13,7 @@ import { substitute, variable, variablesOf, type Expression } from "../notation/
 import { parseFormula } from "../notation/formula.ts";
 import { only } from "./only.ts";
 import { stridesAlong, walk, type Operator } from "./operator.ts";
-import { expand } from "./layout.ts";
+import { expand, permute } from "./layout.ts";
 import { reduce } from "./reduce.ts";
 
 /**
@@ -69,21 +69,11 @@ export function cast(x: Edge, dtype: DType): Edge {
 export const stopGradient = (x: Edge): Edge =>
   only(remember(makeNode({ op: "stopGradient" }, [x], [{ dtype: x.dtype, shape: x.shape }])));
 
-/** Sums a gradient over the axes along which its input was broadcast. */
+/** Sums a gradient over the axes along which its input was broadcast, and brings the rest in the input's order. */
 export function unbroadcast(gradient: Edge, like: Edge): Edge {
-  const extra = without(
-    gradient.shape,
-    like.shape.map((axis) => axis.name),
-  );
-  const summed =
-    extra.length === 0
-      ? gradient
-      : reduce(
-          "sum",
-          gradient,
-          extra.map((axis) => axis.name),
-        );
-  return cast(summed, like.dtype);
+  const own = like.shape.map((axis) => axis.name);
+  const extra = without(gradient.shape, own).map((axis) => axis.name);
+  return cast(permute(reduce("sum", gradient, extra), own), like.dtype);
 }
 
 export const pointwiseOperator: Operator<"pointwise"> = {
@@ -95,12 +85,12 @@ export const pointwiseOperator: Operator<"pointwise"> = {
     if (dy === undefined) return inputs.map(() => undefined);
     // dy is the seed: it sits inside the arms of a select, so that a NaN in the arm not taken never meets it.
     const seed = variable("dy", registerOf(dy.dtype));
-    const names = [...inputs.map((_, k) => `x${String(k)}`), "dy"];
+    const names = ["dy", ...inputs.map((_, k) => `x${String(k)}`)];
     return inputs.map((input, i) => {
       if (wanted[i] !== true) return undefined;
       const slope = derivative(operation.expression, `x${String(i)}`, seed);
       if (slope === undefined) return undefined;
-      return unbroadcast(pointwise(slope, names, [...inputs, dy]), input);
+      return unbroadcast(pointwise(slope, names, [dy, ...inputs]), input);
     });
   },
   reference: ({ operation, inputs, results }) => {
@@ -145,7 +135,7 @@ export const castOperator: Operator<"cast"> = {
   gradient: ({ inputs, gradients }) => {
     const [x] = inputs;
     const [dy] = gradients;
-    return [x === undefined || dy === undefined ? undefined : cast(dy, x.dtype)];
+    return [x === undefined || dy === undefined || !isFloat(x.dtype) ? undefined : cast(dy, x.dtype)];
   },
   reference: ({ operation, node, inputs }) => {
     const from = registerOf(node.inputs[0]?.dtype ?? "f32");

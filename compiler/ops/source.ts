@@ -74,7 +74,7 @@ export const inputOperator: Operator<"input"> = {
 export const parameterOperator: Operator<"parameter"> = {
   name: "parameter",
   words: "a range of an arena, as a tensor",
-  traits: { fuse: "view" },
+  traits: { fuse: "source" },
   reference: ({ operation, inputs, results }) => {
     const count = results[0]?.sizes.reduce((a, b) => a * b, 1) ?? 0;
     return [inputs[0]?.data.slice(operation.offset, operation.offset + count) ?? new Float64Array(0)];

@@ -3,6 +3,7 @@
  * The rules themselves stand with the operators; this file only walks backwards and adds up.
  */
 import { Diagnostic } from "../../contract/diagnostic.ts";
+import { isFloat } from "../../contract/dtype.ts";
 import { edgeKey, nodesOf, type Edge, type Node } from "../graph/node.ts";
 import { originOf, withOrigin } from "../graph/origin.ts";
 import { printShape } from "../graph/shape.ts";
@@ -33,6 +34,7 @@ export function gradients(loss: Edge, wanted: readonly Edge[]): Edge[] {
   }
   const found = new Map<string, Edge>([[edgeKey(loss), constant(ONE_TABLE, loss.dtype, [])]]);
   const accumulate = (edge: Edge, gradient: Edge): void => {
+    if (!isFloat(edge.dtype)) return;
     const so = found.get(edgeKey(edge));
     found.set(edgeKey(edge), so === undefined ? gradient : addEdges(so, gradient));
   };
@@ -70,7 +72,7 @@ function gradientOf(
       inputs: node.inputs,
       results: node.results,
       gradients: arriving,
-      wanted: node.inputs.map((input) => depends.has(input.node)),
+      wanted: node.inputs.map((input) => depends.has(input.node) && isFloat(input.dtype)),
     });
   const origin = originOf(node);
   return origin === undefined ? run() : withOrigin(origin, run);
