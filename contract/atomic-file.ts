@@ -5,7 +5,17 @@
  * A reader sees the old file or the new one, never a part; a failure removes the temporary file and leaves the old one.
  */
 import { randomBytes } from "node:crypto";
-import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync, statfsSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  writeSync,
+} from "node:fs";
 import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Diagnostic } from "./diagnostic.ts";
@@ -67,6 +77,20 @@ export function replaceWithFinished(temporary: string, path: string, kind: strin
     throw isSystemError(error) ? writeFailure(path, error, { kind }) : error;
   }
   flushFolder(dirname(path));
+}
+
+/** Makes a folder and those above it. @throws Diagnostic of `kind` */
+export function ensureFolder(folder: string, kind: string): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw new Diagnostic({
+      kind,
+      message: `the folder ${folder} cannot be made`,
+      details: [error instanceof Error ? error.message : String(error)],
+      fix: "choose a folder this user can write to",
+    });
+  }
 }
 
 /** `.step-000200.safetensors.HOST.PID.RANDOM.partial`: hidden, beside its file, and traceable to its writer. */

@@ -1,7 +1,7 @@
 /** Which checkpoints does a run have, which is the latest, and which may go? */
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { isSystemError, removeAbandoned } from "../../contract/atomic-file.ts";
+import { ensureFolder, isSystemError, removeAbandoned } from "../../contract/atomic-file.ts";
 import { Diagnostic } from "../../contract/diagnostic.ts";
 
 export interface CheckpointFile {
@@ -44,7 +44,7 @@ export function pruneCheckpoints(folder: string, keep: number): string[] {
       fix: "keep at least 1",
     });
   }
-  mkdirSync(folder, { recursive: true });
+  ensureFolder(folder, "checkpoint");
   const abandoned = removeAbandoned(folder).map((name) => join(folder, name));
   const old = listCheckpoints(folder).slice(0, -keep);
   for (const { path } of old) rmSync(path, { force: true });

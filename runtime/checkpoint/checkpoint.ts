@@ -5,9 +5,8 @@
  * the state (step, seed, data position ...) as JSON in the metadata. A file of published weights has no such state; its
  * tensors are then read as if each name began with `model.`.
  */
-import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
-import type { WriteBytes } from "../../contract/atomic-file.ts";
+import { type WriteBytes, ensureFolder } from "../../contract/atomic-file.ts";
 import { Diagnostic, didYouMean } from "../../contract/diagnostic.ts";
 import { type ElementRange, openSafetensors, writeSafetensors } from "../../contract/safetensors.ts";
 import { type CheckpointState, decodeState, encodeState, hasState } from "./checkpoint-state.ts";
@@ -58,7 +57,7 @@ export function saveCheckpoint(
   { tensors, state }: CheckpointContents,
   options: { readonly write?: WriteBytes | undefined } = {},
 ): void {
-  makeFolder(dirname(path));
+  ensureFolder(dirname(path), "checkpoint");
   const float32 = [...tensors].map((tensor) => ({ ...tensor, dtype: "F32" as const }));
   writeSafetensors(path, float32, encodeState(state), { kind: "checkpoint", write: options.write });
 }
@@ -150,17 +149,4 @@ const list = (shape: readonly number[]): string => `[${shape.join(", ")}]`;
 
 function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((size, axis) => size === b[axis]);
-}
-
-function makeFolder(folder: string): void {
-  try {
-    mkdirSync(folder, { recursive: true });
-  } catch (error) {
-    throw new Diagnostic({
-      kind: "checkpoint",
-      message: `the folder ${folder} cannot be made`,
-      details: [error instanceof Error ? error.message : String(error)],
-      fix: "choose a folder this user can write to",
-    });
-  }
 }
