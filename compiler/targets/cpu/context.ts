@@ -10,6 +10,8 @@ import { ELEMENT_TYPES, REGISTER_TYPES } from "./print.ts";
 /** A kernel with the C++ names of everything it is launched with. All names are distinct identifiers. */
 export interface Frame {
   readonly kernel: Kernel;
+  /** The kernel as it was before its axes were collapsed: what the head of the source describes. */
+  readonly shown: Kernel;
   /** The pointer of each operand, in order. */
   readonly operands: readonly string[];
   /** The C++ variable of each symbol. */
@@ -20,7 +22,7 @@ export interface Frame {
   readonly fresh: (stem: string) => string;
 }
 
-export function openFrame(kernel: Kernel): Frame {
+export function openFrame(kernel: Kernel, shown: Kernel = kernel): Frame {
   const taken = new Set<string>();
   const fresh = (stem: string): string => {
     const start = identifier(stem);
@@ -31,6 +33,7 @@ export function openFrame(kernel: Kernel): Frame {
   };
   return Object.freeze({
     kernel,
+    shown,
     operands: kernel.operands.map((operand) => fresh(operand.name)),
     sizes: new Map(kernel.symbols.map((symbol) => [symbol, fresh(symbol)])),
     indices: kernel.axes.map((axis) => fresh(`i_${axis.name}`)),
@@ -74,7 +77,7 @@ function argumentLines(frame: Frame): string[] {
 }
 
 function shapeLines(frame: Frame): string[] {
-  const { kernel } = frame;
+  const kernel = frame.shown;
   const names = frame.operands.map((name) => name.length);
   const width = Math.max(0, ...names);
   return kernel.operands.map((operand, position) => {
@@ -161,7 +164,7 @@ const RESERVED: ReadonlySet<string> = new Set(
     "bf16 f16 boolean int8_t uint8_t int32_t uint32_t int64_t uint64_t Launch launch task tasks",
     "min max clamp abs sign floor ceil round sqrt rsqrt pow floordiv mod exp exp2 log log1p sin cos tanh sigmoid erf",
     "softplus uniform normal select is_finite smaller larger floor_div floor_mod ceil_sqrt acc linear unix linux",
-    "first last begin end row column chunk position count partial partials scratch total",
+    "first last begin end row column chunk position count partial partials scratch total start stop at rest block outer",
   ]
     .join(" ")
     .split(" "),

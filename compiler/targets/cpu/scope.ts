@@ -66,12 +66,17 @@ export function emitValues(scope: Scope, roots: readonly Expression[]): Text[] {
 
 /** Computes all values, then stores them: within an iteration all reads come before all stores. */
 export function emitStores(scope: Scope, stores: readonly Store[]): void {
+  scope.lines.push(...storeStatements(scope, stores));
+}
+
+/** Computes what is to be stored and gives the statements that store it, for where they do no harm to later reads. */
+export function storeStatements(scope: Scope, stores: readonly Store[]): string[] {
   const { kernel } = scope.frame;
   const values = emitValues(
     scope,
     stores.map((store) => store.value),
   );
-  const lines = stores.map((store, i) => {
+  return stores.map((store, i) => {
     const access = accessAt(scope, store.access);
     const dtype = kernel.operands[access.operand]!.dtype;
     const from = store.value.type;
@@ -81,7 +86,6 @@ export function emitStores(scope: Scope, stores: readonly Store[]): void {
     const value = once ? values[i]! : convert(values[i]!, from, to);
     return `${placeOf(scope, store.access)} = ${value.text};`;
   });
-  scope.lines.push(...lines);
 }
 
 function countUses(roots: readonly Expression[]): Map<Expression, number> {
