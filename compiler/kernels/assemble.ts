@@ -4,7 +4,7 @@ import { registerOf, type ScalarType } from "../../contract/dtype.ts";
 import type { Size } from "../../contract/size.ts";
 import { add, multiply, symbolsOf, ZERO, type Dim } from "../graph/dim.ts";
 import { edgeKey, type Edge } from "../graph/node.ts";
-import { substitute, subexpressions, variable, type Expression } from "../notation/expression.ts";
+import { literal, substitute, subexpressions, variable, type Expression } from "../notation/expression.ts";
 import { contractLoops, mergedCopyStrides, type Group, type Grouping, type Root } from "./group.ts";
 import type { Homes } from "./homes.ts";
 import type { Access, Kernel, Operand, Reduction, Store } from "./kernel.ts";
@@ -172,14 +172,17 @@ function collector(group: Group): {
     scalars,
     read: (place, at, guard) => {
       const strides: Dim[] = group.axes.map(() => ZERO);
-      let offset = place.offset;
+      let shift = ZERO;
       const lookups: Access["lookups"][number][] = [];
       at.forEach((coordinate, i) => {
         const stride = place.strides[i] ?? ZERO;
         for (const [loop, step] of coordinate.terms) strides[loop] = add(strides[loop] ?? ZERO, multiply(step, stride));
-        offset = add(offset, multiply(coordinate.offset, stride));
+        shift = add(shift, multiply(coordinate.offset, stride));
         for (const lookup of coordinate.lookups) lookups.push({ stride: multiply(lookup.stride, stride), index: lookup.index });
       });
+      // A guarded access may start before its tensor: the shift belongs to the index, not to where the operand is bound.
+      if (guard !== undefined && shift !== ZERO) lookups.push({ stride: shift, index: literal(1, "i32") });
+      const offset = guard === undefined ? add(place.offset, shift) : place.offset;
       const operand = operandFor(place.storage, offset, "read");
       return accessFor(guard === undefined ? { operand, strides, lookups } : { operand, strides, lookups, guard });
     },

@@ -1,0 +1,62 @@
+/**
+ * The story of a compilation: text of a model -> Graph -> Graph' -> Kernels -> Plan. Each pass takes a program and
+ * gives a program; `lower` makes kernels and steps of it.
+ */
+import type { ModelFacts, ParameterRange, Plan, PlanProgram } from "../contract/plan.ts";
+import { PLAN_VERSION } from "../contract/plan.ts";
+import type { Program } from "./graph/node.ts";
+import type { Kernel } from "./kernels/kernel.ts";
+import { lower, openSession } from "./plan/lower.ts";
+import { generate } from "./targets/cpu/target.ts";
+
+export type Precision = "f32" | "bf16";
+
+export interface Pass {
+  readonly name: string;
+  readonly run: (program: Program) => Program;
+}
+
+/** The passes between what a user wrote and what is lowered, in order. */
+export function passesFor(_precision: Precision): readonly Pass[] {
+  return [];
+}
+
+export interface Compilation {
+  readonly plan: Plan;
+  /** The kernels as records, beside `plan.kernels`. */
+  readonly kernels: readonly Kernel[];
+}
+
+export interface CompileRequest {
+  readonly model: ModelFacts;
+  readonly parameters: readonly ParameterRange[];
+  readonly programs: readonly Program[];
+  readonly precision: Precision;
+  /** Told after every pass: for traces. */
+  readonly onPass?: (pass: string, before: Program, after: Program) => void;
+}
+
+export function compilePlan(request: CompileRequest): Compilation {
+  const session = openSession(generate);
+  const programs: Record<string, PlanProgram> = {};
+  for (const traced of request.programs) {
+    let program = traced;
+    for (const pass of passesFor(request.precision)) {
+      const before = program;
+      program = pass.run(before);
+      request.onPass?.(pass.name, before, program);
+    }
+    programs[program.name] = lower(program, session);
+  }
+  const plan: Plan = {
+    version: PLAN_VERSION,
+    model: request.model,
+    target: "cpu",
+    precision: request.precision,
+    kernels: session.kernels,
+    constants: session.constants,
+    parameters: request.parameters,
+    programs,
+  };
+  return { plan, kernels: session.records };
+}

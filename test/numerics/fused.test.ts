@@ -1,0 +1,131 @@
+/** Fused kernels against the unfused float64 interpreter: the same program, generated, compiled and run. */
+import { afterAll, describe, expect, test } from "vitest";
+import { constant as size, symbol } from "../../compiler/graph/dim.ts";
+import type { Edge } from "../../compiler/graph/node.ts";
+import type { Shape } from "../../compiler/graph/shape.ts";
+import { concat, expand, pad, permute, rearrange, slice, split } from "../../compiler/ops/layout.ts";
+import { cast, formula } from "../../compiler/ops/pointwise.ts";
+import { reduce } from "../../compiler/ops/reduce.ts";
+import { gather } from "../../compiler/ops/gather.ts";
+import { constant, index, input, parameter, random, size as sizeOf } from "../../compiler/ops/source.ts";
+import { gradients } from "../../compiler/passes/differentiate.ts";
+import { cpu, program, relativeError, runBoth } from "./on-cpu.ts";
+
+const batch = { name: "batch", size: symbol("batch") };
+const tokens = { name: "tokens", size: symbol("tokens") };
+const width = (n: number): Shape[number] => ({ name: "width", size: size(n) });
+
+function noise(count: number, seed = 1): Float32Array {
+  let state = seed * 2654435761;
+  return Float32Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 31 - 1;
+  });
+}
+
+afterAll(async () => {
+  await (await cpu()).close();
+});
+
+async function agrees(subject: ReturnType<typeof program>, given: Record<string, ArrayLike<number>>, symbols: Record<string, number> = {}) {
+  const { expected, got, plan } = await runBoth(subject, new Map(Object.entries(given)), symbols);
+  for (const [name, values] of expected) expect(relativeError(values, got.get(name)!), name).toBeLessThan(2e-6);
+  return plan;
+}
+
+function layerNorm(x: Edge): Edge {
+  const count = sizeOf(x.shape.at(-1)!.size, "f32");
+  const mean = formula("s / n", { s: reduce("sum", x, ["width"]), n: count });
+  const centred = formula("x - m", { x, m: mean });
+  const variance = formula("s / n", { s: reduce("sum", formula("c * c", { c: centred }), ["width"]), n: count });
+  return formula("c * rsqrt(v + 1e-6)", { c: centred, v: variance });
+}
+
+describe("element-wise chains", () => {
+  test("broadcast by names, in one kernel", async () => {
+    const x = input("x", "f32", [batch, tokens, width(13)]);
+    const gate = input("gate", "f32", [batch, width(13)]);
+    const y = formula("a * b", { a: formula("x + 1.0", { x }), b: gate });
+    const plan = await agrees(program("p", [x, gate], { y }), { x: noise(2 * 5 * 13), gate: noise(26, 2) }, { batch: 2, tokens: 5 });
+    expect(plan.programs["p"]!.steps).toHaveLength(1);
+  });
+
+  test("slices, splits, permutations, pads and joins", async () => {
+    const x = input("x", "f32", [batch, tokens, width(12)]);
+    const [a, b] = split(x, "width", [size(5), size(7)]);
+    const joined = concat([formula("tanh(b)", { b: b! }), formula("a + 1.0", { a: a! }), slice(x, "width", 3, 2)], "width");
+    const turned = permute(joined, ["width", "tokens", "batch"]);
+    const padded = pad(formula("x * 2.0", { x: turned }), "tokens", size(1), size(2));
+    const flat = rearrange(turned, [[size(14)], [tokens.size], [batch.size]], [[2, 0], [1]], ["mixed", "tokens"]);
+    await agrees(program("p", [x], { padded, flat: formula("f - 0.5", { f: flat }), joined }), { x: noise(3 * 4 * 12) }, { batch: 3, tokens: 4 });
+  });
+
+  test("gathered rows and index arithmetic", async () => {
+    const table = input("table", "f32", [{ name: "row", size: size(9) }, width(6)]);
+    const at = input("at", "i32", [batch]);
+    const rows = gather(table, at, "row");
+    const y = formula("r * f32(i)", { r: rows, i: expand(index("batch", batch.size), rows.shape) });
+    await agrees(program("p", [table, at], { y }), { table: noise(54), at: Int32Array.of(8, 0, 3, 3) }, { batch: 4 });
+  });
+
+  test("random draws and their uses", async () => {
+    const seed = input("seed", "u32", []);
+    const step = input("step", "u32", []);
+    const x = input("x", "f32", [batch, width(33)]);
+    const draw = random("normal", "noise", x.shape, seed, step);
+    const y = formula("x + 0.1 * d", { x, d: draw });
+    await agrees(program("p", [seed, step, x], { y, draw }), { seed: [7], step: [11], x: noise(99) }, { batch: 3 });
+  });
+});
+
+describe("rows and columns", () => {
+  test("layer norm is one kernel, and so is its gradient", async () => {
+    const x = input("x", "f32", [batch, tokens, width(37)]);
+    const scale = input("scale", "f32", [batch, width(37)]);
+    const normal = formula("n * (1.0 + s)", { n: layerNorm(x), s: scale });
+    const loss = reduce("sum", formula("y * y * y", { y: normal }), ["batch", "tokens", "width"]);
+    const [dx, dscale] = gradients(loss, [x, scale]);
+    const given = { x: noise(2 * 7 * 37), scale: noise(74, 3) };
+    const forward = await agrees(program("forward", [x, scale], { normal }), given, { batch: 2, tokens: 7 });
+    expect(forward.programs["forward"]!.steps).toHaveLength(1);
+    const plan = await agrees(program("p", [x, scale], { loss, dx: dx!, dscale: dscale! }), given, { batch: 2, tokens: 7 });
+    expect(plan.programs["p"]!.steps.length).toBeLessThanOrEqual(5);
+  });
+
+  test("sums over everything, over columns, over both", async () => {
+    const x = input("x", "f32", [batch, tokens, width(10)]);
+    const total = reduce("sum", x, ["batch", "tokens", "width"]);
+    const columns = reduce("sum", formula("x * x", { x }), ["batch", "tokens"]);
+    const perBatch = reduce("max", x, ["tokens"]);
+    const middle = reduce("sum", x, ["batch", "width"]);
+    await agrees(program("p", [x], { total, columns, perBatch, middle }), { x: noise(3 * 41 * 10) }, { batch: 3, tokens: 41 });
+  });
+});
+
+describe("state", () => {
+  test("is replaced in place, and parameters are ranges of an arena", async () => {
+    const arena = input("parameters", "f32", [{ name: "parameter", size: size(24) }], "state");
+    const weight = parameter(arena, "w", 4, [{ name: "out", size: size(4) }, { name: "in", size: size(5) }]);
+    const rows = reduce("sum", weight, ["in"]);
+    const next = formula("p * 0.5 + 1.0", { p: arena });
+    const plan = await agrees(program("p", [arena], { rows }, { parameters: next }), { parameters: noise(24) });
+    expect(plan.programs["p"]!.buffers.filter((buffer) => buffer.kind === "temporary")).toHaveLength(0);
+  });
+
+  test("is copied when another kernel still reads the old value", async () => {
+    const a = input("a", "f32", [width(8)], "state");
+    const b = input("b", "f32", [width(8)], "state");
+    await agrees(program("p", [a, b], {}, { a: b, b: a }), { a: noise(8), b: noise(8, 5) });
+  });
+});
+
+describe("what depends on sizes alone", () => {
+  test("is computed when a shape is bound", async () => {
+    const x = input("x", "f32", [tokens, width(4)]);
+    const angle = formula("f64(t) * f", { t: expand(index("tokens", tokens.size), [tokens, width(4)]), f: constant([1, 0.1, 0.01, 0.001], "f64", [width(4)]) });
+    const table = cast(formula("sin(a)", { a: angle }), "f32");
+    const y = formula("x + s", { x, s: reduce("sum", formula("t * t", { t: table }), ["tokens"]) });
+    const plan = await agrees(program("p", [x], { y }), { x: noise(28) }, { tokens: 7 });
+    expect(plan.programs["p"]!.steps.some((step) => step.once)).toBe(true);
+  });
+});
