@@ -52,7 +52,9 @@ export function collapse(loops: Loops, roots: readonly Expression[], kindOf: (ax
     );
   }
 
-  const positions = new Map(groups.flatMap((group, position) => group.map((axis) => [`i${axis}`, position] as const)));
+  const positions = new Map<string, number>(
+    groups.flatMap((group, position) => group.map((axis) => [`i${axis}`, position] as const)),
+  );
   const done = new Map<Expression, Expression>();
   const rewrite = (expression: Expression): Expression =>
     substitute(

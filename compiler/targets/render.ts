@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import Handlebars from "handlebars";
+import { CompilerBug } from "../../contract/diagnostic.ts";
 
 export type Render = (template: string, context: object) => string;
 
@@ -34,7 +35,7 @@ export function templatesOf(target: string): Render {
   }
   return (name, context) => {
     const template = compiled.get(name);
-    if (template === undefined) throw new Error(`compiler bug: ${target} has no template ${name}`);
+    if (template === undefined) throw new CompilerBug("targets", `${target} has no template ${name}`);
     return layOut(template(context));
   };
 }

@@ -2,6 +2,7 @@
  * What every generated CPU kernel has in common: names for its operands, sizes and scalars, the head that fetches them
  * from the launch, and the C++ text of dims and offsets.
  */
+import { CompilerBug } from "../../../contract/diagnostic.ts";
 import type { Dim } from "../../graph/dim.ts";
 import { printDim, staticValue } from "../../graph/dim.ts";
 import type { Access, Kernel } from "../../kernels/kernel.ts";
@@ -103,11 +104,11 @@ export function dimText(frame: Frame, dim: Dim): string {
       if (factor.kind === "symbol") {
         const name = frame.sizes.get(factor.name);
         if (name === undefined) {
-          throw new Error(`compiler bug: kernel ${frame.kernel.name} uses size ${factor.name} and does not list it`);
+          throw new CompilerBug("targets/cpu", `kernel ${frame.kernel.name} does not list the size ${factor.name}`);
         }
         return name;
       }
-      return `${DIM_FUNCTIONS[factor.operation]}(${factor.args.map((arg) => dimArgument(frame, arg)).join(", ")})`;
+      return `${DIM_FUNCTIONS[factor.operation]}(${factor.args.map((arg) => dimText(frame, arg)).join(", ")})`;
     });
     const leading = term.coefficient === 1 && factors.length > 0 ? [] : [String(term.coefficient)];
     return [...leading, ...factors].join(" * ");
@@ -123,12 +124,6 @@ const DIM_FUNCTIONS = {
   max: "larger",
   ceilSqrt: "ceil_sqrt",
 } as const;
-
-/** Function arguments are 64-bit: a bare number would pick another overload. */
-function dimArgument(frame: Frame, dim: Dim): string {
-  const text = dimText(frame, dim);
-  return staticValue(dim) === undefined ? text : `int64_t(${text})`;
-}
 
 /** `index * dim`, without the multiplication by one. */
 export function scaledText(frame: Frame, index: string, stride: Dim): string {

@@ -2,6 +2,7 @@
  * Scalar expressions as C++ text. One call becomes one operator or one function of the prelude's `scalar.hpp`, which
  * has an overload per register type; statements and shared subexpressions are the business of `scope.ts`.
  */
+import { CompilerBug } from "../../../contract/diagnostic.ts";
 import type { DType, ScalarType } from "../../../contract/dtype.ts";
 
 /** C++ text and how tightly its outermost operator binds: what decides about parentheses. */
@@ -110,7 +111,7 @@ type PrintCall = (args: readonly Text[], types: readonly ScalarType[], result: S
 /** The text of a call of `name` whose arguments have these texts and types. */
 export function printCall(name: string, args: readonly Text[], types: readonly ScalarType[], result: ScalarType): Text {
   const print = CALLS.get(name);
-  if (print === undefined) throw new Error(`compiler bug: the CPU printer does not know the function ${name}`);
+  if (print === undefined) throw new CompilerBug("targets/cpu", `the printer does not know the function ${name}`);
   return print(args, types, result);
 }
 

@@ -65,8 +65,5 @@ export function runs(frame: Frame, parent: Scope, { axes, variables, element }: 
   };
 }
 
-/** Fit to stand right of a division and as a 64-bit function argument. */
-export function divisor(text: string): string {
-  if (/^\d+$/.test(text)) return `int64_t(${text})`;
-  return /^\w+$/.test(text) ? text : `(${text})`;
-}
+/** Fit to stand right of a division. */
+export const divisor = (text: string): string => (/^\w+$/.test(text) ? text : `(${text})`);

@@ -5,6 +5,7 @@
  * outermost scope that binds everything it depends on, so what does not change in a loop stands before it. Within a
  * scope every shared subexpression is one named constant.
  */
+import { CompilerBug } from "../../../contract/diagnostic.ts";
 import type { ScalarType } from "../../../contract/dtype.ts";
 import { registerOf } from "../../../contract/dtype.ts";
 import { staticValue } from "../../graph/dim.ts";
@@ -161,7 +162,8 @@ export function accessDepth(scope: Scope, position: number): number {
 
 function accessAt(scope: Scope, position: number): Access {
   const access = scope.frame.kernel.accesses[position];
-  if (access === undefined) throw new Error(`compiler bug: kernel ${scope.frame.kernel.name} has no a${position}`);
+  if (access === undefined)
+    throw new CompilerBug("targets/cpu", `kernel ${scope.frame.kernel.name} has no a${position}`);
   return access;
 }
 
@@ -174,7 +176,7 @@ function variableText(scope: Scope, name: string, type: ScalarType): Text {
     const text = at.variables.get(name);
     if (text !== undefined) return primary(text);
   }
-  throw new Error(`compiler bug: ${name} has no value where kernel ${scope.frame.kernel.name} needs it`);
+  throw new CompilerBug("targets/cpu", `${name} has no value where kernel ${scope.frame.kernel.name} needs it`);
 }
 
 /** The 64-bit text of an index variable; undefined for any other. */

@@ -129,6 +129,31 @@ void multiply(int64_t rows, int64_t columns, int64_t depth, Left<T> a, Right<T> 
   }
 }
 
+// Rows in memory as floats times `scale`, in rows of `to_row` that end in zeros; `step` apart along a row.
+template <class T>
+SORACC_INLINE void widen(const T* from, int64_t row, int64_t step, int64_t rows, int64_t columns, float scale, float* to,
+                         int64_t to_row) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* const source = from + r * row;
+    float* __restrict__ const target = to + r * to_row;
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) target[c] = static_cast<float>(source[c * step]) * scale;
+    for (int64_t c = columns; c < to_row; ++c) target[c] = 0.0f;
+  }
+}
+
+// The way back: rows of floats times `scale`, stored as another type.
+template <class T>
+SORACC_INLINE void narrow(const float* __restrict__ from, int64_t from_row, int64_t rows, int64_t columns, float scale,
+                          T* to, int64_t row, int64_t step) {
+  for (int64_t r = 0; r < rows; ++r) {
+    T* const target = to + r * row;
+    const float* const source = from + r * from_row;
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) target[c * step] = source[c] * scale;
+  }
+}
+
 template <class T>
 void clear(T* to, int64_t count) {
 #pragma omp simd

@@ -1,0 +1,151 @@
+/** Column reductions on a CPU: what `templates/cpu/columns.cpp.hbs` needs to know. */
+import {
+  ceilDiv,
+  constant,
+  floorDiv,
+  max,
+  min,
+  multiply,
+  staticValue,
+  toDim,
+  ZERO,
+  type Dim,
+} from "../../graph/dim.ts";
+import { collapse, elementsOf } from "../../kernels/collapse.ts";
+import type { ColumnsKernel } from "../../kernels/kernel.ts";
+import { accumulatorOf } from "./accumulate.ts";
+import { dimText, headOf, openFrame, type Frame } from "./context.ts";
+import { divisor, runs, type Runs } from "./runs.ts";
+import { emitValues, openScope, storeStatements } from "./scope.ts";
+import type { Generated } from "./target.ts";
+import { wholeIndices } from "./walk.ts";
+
+/** Columns of a task: a whole row of the usual widths, and otherwise blocks of equal work. */
+const WIDEST_BLOCK = 2048;
+const BLOCK = 1024;
+
+/** Rows of a chunk: enough that partial results are few, and few enough that float sums stay accurate. */
+const FEWEST_ROWS = 64;
+const MOST_ROWS = 512;
+const CHUNK_ELEMENTS = 65536;
+
+export function columns(kernel: ColumnsKernel): Generated {
+  const collapsed = collapseColumns(kernel);
+  const frame = openFrame(collapsed, kernel);
+  const parts = partsOf(collapsed);
+  const sizeOf = (axes: readonly number[]): Dim => elementsOf(axes.map((axis) => collapsed.axes[axis]!));
+  const [outerCount, rowCount, columnCount] = [sizeOf(parts.outer), sizeOf(parts.rows), sizeOf(parts.columns)];
+  const width = staticValue(columnCount) ?? Infinity;
+  const block = width <= WIDEST_BLOCK ? width : BLOCK;
+  const chunkRows = min(
+    constant(MOST_ROWS),
+    max(constant(FEWEST_ROWS), floorDiv(CHUNK_ELEMENTS, min(constant(block), columnCount))),
+  );
+  const chunks = ceilDiv(rowCount, chunkRows);
+  const blocks = ceilDiv(columnCount, block);
+  const oneChunk = (staticValue(rowCount) ?? Infinity) <= (staticValue(chunkRows) ?? FEWEST_ROWS);
+  const sums = collapsed.reductions.map((reduction, i) => ({
+    reduction,
+    by: accumulatorOf(reduction),
+    name: `r${i}`,
+  }));
+
+  const task = openScope(frame, undefined);
+  const outerIndices = wholeIndices(frame, { name: "outer", axes: parts.outer });
+  const outer = openScope(frame, task, { axes: outerIndices.indices });
+  const rowIndices = wholeIndices(frame, { name: "row", axes: parts.rows });
+  const row = openScope(frame, outer, { axes: rowIndices.indices });
+  const bindLinear = (position: string) => new Map([["linear", linearText(frame, parts, position)]]);
+  const sumRuns = runs(frame, row, {
+    axes: parts.columns,
+    variables: bindLinear,
+    element: (scope, position) => {
+      const values = emitValues(
+        scope,
+        sums.map((sum) => sum.reduction.value),
+      );
+      return sums.map(({ by, name }, i) => by.take(`${name}_run[${position} - first]`, values[i]!.text));
+    },
+  });
+
+  const finishTask = openScope(frame, undefined);
+  const finishOuter = openScope(frame, finishTask, { axes: outerIndices.indices });
+  const finishRuns: Runs = runs(frame, finishOuter, {
+    axes: parts.columns,
+    variables: (position) =>
+      new Map(sums.map(({ name, by }) => [name, by.result(`${name}_sum[${position} - first]`)] as const)),
+    element: (scope) => storeStatements(scope, collapsed.stores),
+  });
+
+  const partialLines = sums.map(({ by, name }, i) => {
+    const place = `launch->buffers[${kernel.operands.length + i}]`;
+    return `${by.type}* const ${name}_parts = static_cast<${by.type}*>(${place});`;
+  });
+  const partialBytes = multiply(outerCount, chunks, columnCount, toDim(8));
+  return {
+    template: "columns.cpp",
+    context: {
+      ...headOf(frame),
+      block,
+      chunkRows: dimText(frame, chunkRows),
+      rows: divisor(dimText(frame, rowCount)),
+      columns: divisor(dimText(frame, columnCount)),
+      sums: sums.map(({ by, name }) => ({ name, type: by.type, wide: by.wide, zero: by.zero })),
+      settled: [...task.lines, ...outerIndices.lines, ...outer.lines],
+      rowLines: [...rowIndices.lines, ...row.lines],
+      runs: sumRuns,
+      finishSettled: [...finishTask.lines, ...outerIndices.lines, ...finishOuter.lines],
+      finishTakes: sums.map(({ by, name }) => by.take(`${name}_sum[at]`, `${name}_parts[chunk * stride + at]`)),
+      finishRuns,
+      partials: oneChunk ? [] : partialLines,
+    },
+    tasks: [multiply(outerCount, chunks, blocks), ...(oneChunk ? [] : [multiply(outerCount, blocks)])],
+    workspaces: oneChunk ? [] : sums.map(() => partialBytes),
+    scratch: ZERO,
+  };
+}
+
+/** Axes by what they are here: `outer` are kept and stand before a reduced one, `columns` are kept and come last. */
+interface Parts {
+  readonly outer: readonly number[];
+  readonly rows: readonly number[];
+  readonly columns: readonly number[];
+}
+
+function kindsOf(reduced: readonly boolean[]): (axis: number) => keyof Parts {
+  const last = reduced.lastIndexOf(true);
+  return (axis) => (reduced[axis] === true ? "rows" : axis < last ? "outer" : "columns");
+}
+
+function partsOf({ axes, reduced }: ColumnsKernel): Parts {
+  const kindOf = kindsOf(reduced);
+  const of = (kind: keyof Parts): number[] => axes.map((_, axis) => axis).filter((axis) => kindOf(axis) === kind);
+  return { outer: of("outer"), rows: of("rows"), columns: of("columns") };
+}
+
+function collapseColumns(kernel: ColumnsKernel): ColumnsKernel {
+  const roots = [...kernel.stores, ...kernel.reductions].map((part) => part.value);
+  const { axes, accesses, groups, rewrite } = collapse(kernel, roots, kindsOf(kernel.reduced));
+  return {
+    ...kernel,
+    axes,
+    accesses,
+    reduced: groups.map(([first = 0]) => kernel.reduced[first] === true),
+    reductions: kernel.reductions.map((reduction) => ({ ...reduction, value: rewrite(reduction.value) })),
+    stores: kernel.stores.map((store) => ({ ...store, value: rewrite(store.value) })),
+  };
+}
+
+/** The row-major number of an element over all axes, in the order of the kernel. */
+function linearText(frame: Frame, parts: Parts, position: string): string {
+  const { axes } = frame.kernel;
+  const indices = new Map<number, string>();
+  for (const [name, list] of [["outer", parts.outer] as const, ["row", parts.rows] as const]) {
+    for (const [axis, text] of wholeIndices(frame, { name, axes: list }).indices) indices.set(axis, text);
+  }
+  const terms = [...indices].map(([axis, index]) => {
+    const inside = dimText(frame, elementsOf(axes.slice(axis + 1)));
+    return inside === "1" ? index : `${index} * ${inside}`;
+  });
+  return [...terms, position].join(" + ");
+}
