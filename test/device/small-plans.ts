@@ -12,7 +12,7 @@ export const hostSource = readFileSync(join(root, "templates/cpu/host/executor.c
 /** Only what the kernels below need; the full prelude is tested with the kernels that use it. */
 export const prelude = {
   "launch.hpp": readFileSync(join(root, "templates/cpu/prelude/launch.hpp"), "utf8"),
-  "prelude.hpp": '#include "launch.hpp"\n#include <math.h>\n',
+  "prelude.hpp": '#include "launch.hpp"\n#include <math.h>\n#include <time.h>\n',
 };
 
 export function kernel(symbol: string, formula: string, ...bodies: readonly string[]): PlanKernel {
@@ -72,18 +72,12 @@ export const ramp = kernel(
 export const linger = kernel(
   "linger_map",
   "waits",
-  `extern "C++" void wait_milliseconds(double); wait_milliseconds(launch->scalars[0]); (void)task;`,
+  `(void)task;
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  double end = now.tv_sec * 1e3 + now.tv_nsec * 1e-6 + launch->scalars[0];
+  while (now.tv_sec * 1e3 + now.tv_nsec * 1e-6 < end) clock_gettime(CLOCK_MONOTONIC, &now);`,
 );
-
-export const lingerSource = `#include <time.h>
-#include "prelude.hpp"
-static double now() { timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e3 + t.tv_nsec * 1e-6; }
-SORACC_EXPORT void linger_map_0(const Launch* launch, int64_t) {
-  for (double end = now() + launch->scalars[0]; now() < end;) {}
-}
-`;
-
-export const lingering: PlanKernel = { ...linger, source: lingerSource };
 
 export const port = (name: string, dtype: DType, axes: readonly Size[], buffer: number): Port => ({
   name,
@@ -191,7 +185,7 @@ export const smallPlan = (): Plan =>
 
 /** `wait`: `tasks` tasks of `milliseconds` each, `steps` times over; y counts the steps that were reached. */
 export const waitingPlan = (tasks: number, milliseconds: number, steps = 1): Plan =>
-  plan([lingering, affine], {
+  plan([linger, affine], {
     wait: program({
       symbols: [],
       state: [port("count", "f32", [1], 0)],

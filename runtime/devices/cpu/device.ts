@@ -37,15 +37,19 @@ export async function createCpuDevice(options: CpuDeviceOptions): Promise<Device
   const host = await openHost(await buildHost(workshop, options.hostSource), options.loadKoffi);
   const context = createContext(host, threads);
   const loaded = new Set<LoadedPlan>();
+  let closed = false;
   return Object.freeze<Device>({
     name: "cpu",
     description: describe(toolchain, threads),
     async load(plan, progress = () => undefined) {
+      if (closed) throw new Error("the device was closed");
       const one = await loadPlan(context, workshop, plan, options.boundBytes ?? totalmem() / 4, progress);
       loaded.add(one);
       return one;
     },
     async close() {
+      if (closed) return;
+      closed = true;
       for (const one of loaded) await one.close();
       await context.inTurn(async () => context.end());
     },
@@ -101,7 +105,6 @@ function createContext(host: Host, threads: number): CpuContext & { readonly end
       block?.release();
       block = undefined;
       host.freePool(pool);
-      host.close();
     },
   };
 }

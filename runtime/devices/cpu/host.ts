@@ -53,8 +53,6 @@ export interface Host {
   run(plan: number, times: number): Promise<RunStatus>;
   cancel(plan: number, how: "now" | "between repetitions"): void;
   profile(plan: number, steps: number): Float64Array;
-  /** Stops listening for the end of the process. */
-  close(): void;
 }
 
 export interface Library {
@@ -100,10 +98,17 @@ export async function openHost(path: string, loadKoffi: LoadKoffi = loadKoffiFro
     throw new Error(`the host library ${path} has version ${native.version()}, expected ${HOST_VERSION}`);
   }
 
-  // At exit the process waits for the thread that waits for the run: end it.
+  // A process that exits waits for the thread that waits for the run: end the run.
   const running = new Set<number>();
   const stopAll = (): void => running.forEach((plan) => native.cancel(plan, 2));
-  process.on("exit", stopAll);
+  const started = (plan: number): void => {
+    if (running.size === 0) process.on("exit", stopAll);
+    running.add(plan);
+  };
+  const ended = (plan: number): void => {
+    running.delete(plan);
+    if (running.size === 0) process.off("exit", stopAll);
+  };
 
   /** Splits `count` elements of `from` into pieces, which `copy` sees with their position in bytes of device memory. */
   function inPieces(dtype: DType, values: Elements, copy: (piece: Elements, at: number, count: number) => void): void {
@@ -182,9 +187,9 @@ export async function openHost(path: string, loadKoffi: LoadKoffi = loadKoffiFro
     run: (plan, times) =>
       new Promise((resolve, reject) => {
         native.arm(plan);
-        running.add(plan);
+        started(plan);
         native.run.async(plan, times, (error, status) => {
-          running.delete(plan);
+          ended(plan);
           if (error !== null) reject(error);
           else resolve(status === 0 ? "done" : status === 1 ? "cancelled" : "no memory");
         });
@@ -195,6 +200,5 @@ export async function openHost(path: string, loadKoffi: LoadKoffi = loadKoffiFro
       native.profile(plan, nanoseconds, steps);
       return nanoseconds;
     },
-    close: () => void process.off("exit", stopAll),
   });
 }

@@ -1,0 +1,101 @@
+import { describe, expect, test } from "vitest";
+import { parsePlan, printPlan } from "../../contract/plan-schema.ts";
+import type { Plan, PlanProgram, PlanStep } from "../../contract/plan.ts";
+import { affine, plan, program, smallPlan, step } from "./small-plans.ts";
+import { diagnosticOf } from "./with-device.ts";
+
+const small = smallPlan();
+const only = small.programs["step"]!;
+const changed = (change: Partial<PlanProgram>, rest: Partial<Plan> = {}): string =>
+  printPlan({ ...small, programs: { step: { ...only, ...change } }, ...rest });
+
+const withStep = (index: number, one: PlanStep): string => changed({ steps: only.steps.with(index, one) });
+const replaced = (from: string, to: string): string => printPlan(small).replace(from, to);
+
+/** A damaged text and what has to be said about it. */
+const DAMAGES: Readonly<Record<string, readonly [text: string, detail: RegExp]>> = {
+  "a cut text": [printPlan(small).slice(0, 500), /JSON/],
+  "no plan at all": ["[1, 2]", /./],
+  "a field of the wrong type": [replaced('"precision":"f32"', '"precision":"f64"'), /precision/],
+  "a field too many": [replaced('"precision":', '"speed":1,"precision":'), /speed/],
+  "a size that is none": [
+    changed({ guards: [{ left: ["plus", 1] as never, right: 1, message: "" }] }),
+    /guards.0.left/,
+  ],
+  "a kernel out of range": [withStep(3, step(9, [5])), /there is no kernel 9/],
+  "a buffer out of range": [withStep(3, step(3, [50])), /there is no buffer 50/],
+  "a phase without tasks": [withStep(2, step(1, [3, 1])), /has 2 phases, 1 task counts/],
+  "a use of a dead buffer": [withStep(5, step(3, [3])), /buffer h is dead here: it lives from 1 to 3/],
+  "an unknown symbol": [changed({ symbols: [] }), /the size "n" is not among its symbols/],
+  "a once step on an input": [withStep(0, step(3, [0], { once: true })), /touches input x/],
+  "a missing constant": [changed({}, { constants: [] }), /there is no constant 0/],
+  "a life that ends early": [
+    changed({ buffers: only.buffers.map((one) => (one.name === "h" ? { ...one, last: 0 } : one)) }),
+    /its life, steps 1 to 0, is none/,
+  ],
+  "an output that dies": [changed({ outputs: [{ ...only.outputs[0]!, buffer: 3 }] }), /a temporary is dead/],
+  "two phases of one name": [
+    printPlan({ ...small, kernels: [...small.kernels, affine] }),
+    /both have a phase called affine_map_0/,
+  ],
+};
+
+describe("the text of a plan", () => {
+  test("what is printed parses to the same plan", () => {
+    expect(parsePlan(printPlan(small))).toEqual(small);
+    const named = {
+      ...small,
+      model: { ...small.model, preset: "S/8", config: { hidden: 384, deep: { list: [1, null] } } },
+    };
+    expect(parsePlan(printPlan(named))).toEqual(named);
+  });
+
+  test("scalars that JSON cannot write survive", () => {
+    const values = [NaN, Infinity, -Infinity, -0, 0.1, 1e300, 2 ** -149];
+    const scalars = values.map((value) => ({ type: "f64" as const, value }));
+    const back = parsePlan(changed({ steps: [{ ...only.steps[0]!, scalars }, ...only.steps.slice(1)] }));
+    const read = back.programs["step"]!.steps[0]!.scalars.map(({ value }) => value);
+    values.forEach((value, index) => expect(Object.is(read[index], value)).toBe(true));
+  });
+
+  test("one line per step, so that plans can be compared with diff", () => {
+    const lines = printPlan(small).split("\n");
+    expect(lines.filter((line) => line.startsWith('{"kernel":'))).toHaveLength(only.steps.length);
+  });
+
+  test("another version is named, with what to do", async () => {
+    const error = await diagnosticOf(() => parsePlan(printPlan(small).replace('"version":1', '"version":2')));
+    expect(error.message).toBe(
+      "plan: the plan has version 2, this runtime reads version 1\n" +
+        "  fix: compile the model again with the soracc that runs it",
+    );
+  });
+
+  test.each(Object.entries(DAMAGES))("damage is found: %s", async (_, [text, detail]) => {
+    const error = await diagnosticOf(() => parsePlan(text));
+    expect(error.parts.kind).toBe("plan");
+    expect(error.parts.message).toBe("the plan is damaged");
+    expect(error.parts.details?.join("\n")).toMatch(detail);
+  });
+
+  test("5,000 steps parse in a fraction of a second", () => {
+    const rows = ["*", "n", ["+", "n", 16]] as const;
+    const steps = Array.from({ length: 5000 }, (_, index) => ({
+      ...step(0, [index], { sizes: ["n", "n", "n", "n"], tasks: [["floorDiv", rows, 64]], scratch: rows }),
+      origin: `models/dit.sora.ts:41:18  block.${index}.attend.qkv`.padEnd(300, "."),
+    }));
+    const buffers = steps.map((_, first) => ({
+      name: `b${first}`,
+      kind: "temporary" as const,
+      bytes: rows,
+      first,
+      last: first,
+    }));
+    const text = printPlan(plan([affine], { train: program({ buffers, steps }) }));
+    expect(text.length).toBeGreaterThan(2.5e6);
+    parsePlan(text);
+    const started = performance.now();
+    expect(parsePlan(text).programs["train"]!.steps).toHaveLength(5000);
+    expect(performance.now() - started).toBeLessThan(1000); // about 100 ms on an idle machine
+  });
+});
