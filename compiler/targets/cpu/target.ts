@@ -6,7 +6,9 @@ import { createHash } from "node:crypto";
 import type { Dim } from "../../graph/dim.ts";
 import type { GeneratedKernel, Kernel } from "../../kernels/kernel.ts";
 import { templatesOf, type Render } from "../render.ts";
+import { attention, attentionGradient } from "./attention.ts";
 import { columns } from "./columns.ts";
+import { contract } from "./contract.ts";
 import { map } from "./map.ts";
 import { rows } from "./rows.ts";
 
@@ -24,7 +26,7 @@ export interface Generated {
 
 type Generators = { readonly [A in Kernel["anchor"]]?: (kernel: Extract<Kernel, { anchor: A }>) => Generated };
 
-const GENERATORS: Generators = { map, rows, columns };
+const GENERATORS: Generators = { map, rows, columns, contract, attention, attentionGradient };
 
 const PLACEHOLDER = "@symbol";
 

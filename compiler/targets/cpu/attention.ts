@@ -1,0 +1,191 @@
+/**
+ * Attention and its gradient on a CPU: what `attention.cpp.hbs` and `attention_gradient.cpp.hbs` need to know.
+ *
+ * Work is cut by sizes alone. Forward, a task is a block of queries of one head. Backward, a task is a chunk of the
+ * keys of one head: all of them where there are heads enough, since one pass over both then needs five products for a
+ * pair of blocks; a second pass that recomputes the weights for dq would need seven.
+ */
+import { CompilerBug } from "../../../contract/diagnostic.ts";
+import { isFloat } from "../../../contract/dtype.ts";
+import { add, ceilDiv, floorDiv, max, min, multiply, ONE, staticValue, subtract, ZERO } from "../../graph/dim.ts";
+import type { Dim } from "../../graph/dim.ts";
+import type { AttentionGradientKernel, AttentionKernel } from "../../kernels/kernel.ts";
+import { dimText, headOf, openFrame, type Frame } from "./context.ts";
+import { paddedBytes, roundUp } from "./contract-blocks.ts";
+import { printLiteral } from "./print.ts";
+import { openScope, placeOf, pointerTo, takeLines, type Scope } from "./scope.ts";
+import type { Generated } from "./target.ts";
+
+const [BATCH, HEADS, QUERIES, KEYS, HEAD] = [0, 1, 2, 3, 4] as const;
+
+/** Floats of a line of 64 bytes. */
+const LINE = 16;
+/** Queries of a block: three vectors of the widest machine, so that scores are whole register blocks. */
+const QUERY_BLOCK = 48;
+const KEY_BLOCK = 96;
+/** Tasks that keep 16 threads busy, and the least keys of a chunk that is worth a share of dq. */
+const ENOUGH_TASKS = 16;
+const SHORTEST_CHUNK = 128;
+
+export function attention(kernel: AttentionKernel): Generated {
+  const frame = openFrame(kernel);
+  const sizes = sizesOf(kernel);
+  const scope = sampleScope(frame);
+  const roles = {
+    q: view(scope, kernel.q),
+    k: view(scope, kernel.k),
+    v: view(scope, kernel.v),
+    o: view(scope, kernel.o),
+  };
+  const lse = view(scope, kernel.lse);
+  const { segments } = maskView(scope, kernel);
+  const isPlain = (access: number): boolean => operandAt(kernel, access).dtype === "f32";
+  const kDirect = isPlain(kernel.k);
+  const vDirect = isPlain(kernel.v) && roles.v.step === "1" && sizes.head === sizes.width;
+  const queryBlocks = ceilDiv(sizes.queries, QUERY_BLOCK);
+  const { width, head } = sizes;
+  const rows = (kDirect ? 0 : KEY_BLOCK * width) + (vDirect ? 0 : KEY_BLOCK * width);
+  const online = QUERY_BLOCK * (3 + width);
+  const floats = QUERY_BLOCK * width + head * QUERY_BLOCK + KEY_BLOCK * QUERY_BLOCK + rows + online;
+  return {
+    template: "attention.cpp",
+    context: {
+      ...common(frame, kernel, sizes),
+      ...roles,
+      k: { ...roles.k, direct: kDirect },
+      v: { ...roles.v, direct: vDirect },
+      lse,
+      segments,
+      perBlock: sampleView(frame, "query_blocks", takeLines(scope)),
+    },
+    tasks: [multiply(sizes.samples, queryBlocks)],
+    workspaces: [],
+    scratch: paddedBytes(multiply(floats, ONE), 4),
+  };
+}
+
+export function attentionGradient(kernel: AttentionGradientKernel): Generated {
+  const frame = openFrame(kernel);
+  const sizes = sizesOf(kernel);
+  const { width, head } = sizes;
+  const scope = sampleScope(frame);
+  const inputs = {
+    ...{ q: view(scope, kernel.q), k: view(scope, kernel.k), v: view(scope, kernel.v), o: view(scope, kernel.o) },
+    ...{ lse: view(scope, kernel.lse), doutput: view(scope, kernel.doutput) },
+  };
+  const outputs = { dq: view(scope, kernel.dq), dk: view(scope, kernel.dk), dv: view(scope, kernel.dv) };
+  const { segments } = maskView(scope, kernel);
+  const combining = sampleScope(frame);
+  view(combining, kernel.dq);
+
+  const wanted = ceilDiv(ENOUGH_TASKS, sizes.samples);
+  const chunks = max(1, min(wanted, floorDiv(sizes.keys, SHORTEST_CHUNK)));
+  const isPartial = chunks !== ONE;
+  const shares = multiply(chunks, sizes.samples, sizes.queries, width);
+  // Where the sizes make it one chunk, nothing is shared and the second phase has no tasks.
+  const several = min(1, subtract(chunks, 1));
+  const chunkKeys = ceilDiv(sizes.keys, chunks);
+  const fixed = QUERY_BLOCK * (3 * width + 2 * head + 2 * KEY_BLOCK + 2) + width;
+  return {
+    template: "attention_gradient.cpp",
+    context: {
+      ...common(frame, kernel, sizes),
+      ...inputs,
+      ...outputs,
+      segments,
+      chunks: dimText(frame, chunks),
+      perChunk: sampleView(frame, "chunks", takeLines(scope)),
+      perBlock: sampleView(frame, "query_blocks", takeLines(combining)),
+      partial: isPartial ? { workspace: kernel.operands.length } : undefined,
+    },
+    tasks: [
+      multiply(sizes.samples, chunks),
+      ...(isPartial ? [multiply(several, sizes.samples, ceilDiv(sizes.queries, QUERY_BLOCK))] : []),
+    ],
+    workspaces: isPartial ? [paddedBytes(multiply(several, shares), 4)] : [],
+    scratch: paddedBytes(add(fixed + LINE, multiply(4 * width, chunkKeys)), 4),
+  };
+}
+
+type AnyAttention = AttentionKernel | AttentionGradientKernel;
+
+interface Sizes {
+  /** Pairs of a batch element and a head. */
+  readonly samples: Dim;
+  readonly queries: Dim;
+  readonly keys: Dim;
+  readonly head: number;
+  /** The head padded to whole lines: the row length of private matrices. */
+  readonly width: number;
+}
+
+function sizesOf(kernel: AnyAttention): Sizes {
+  const size = (axis: number): Dim => kernel.axes[axis]?.size ?? ONE;
+  const head = staticValue(size(HEAD));
+  if (head === undefined) throw new CompilerBug("the CPU target", `${kernel.name} has a head of no fixed size`);
+  const samples = multiply(size(BATCH), size(HEADS));
+  return { samples, queries: size(QUERIES), keys: size(KEYS), head, width: roundUp(head, LINE) };
+}
+
+const common = (frame: Frame, kernel: AnyAttention, sizes: Sizes) => ({
+  ...headOf(frame),
+  queryBlock: QUERY_BLOCK,
+  keyBlock: KEY_BLOCK,
+  head: sizes.head,
+  width: sizes.width,
+  scale: printLiteral(kernel.scale, "f32").text,
+  queries: dimText(frame, sizes.queries),
+  keys: dimText(frame, sizes.keys),
+  causal: kernel.mask.causal,
+});
+
+/** The scope of one batch element and head, whose indices the partial `attention_sample` declares. */
+const sampleScope = (frame: Frame): Scope =>
+  openScope(frame, undefined, { axes: new Map([BATCH, HEADS].map((axis) => [axis, frame.indices[axis]!])) });
+
+/** What the partial `attention_sample` needs; `tasksPerHead` is the name of a count that the template declares. */
+function sampleView(frame: Frame, tasksPerHead: string, pointers: readonly string[]) {
+  const heads = dimText(frame, frame.kernel.axes[HEADS]!.size);
+  return { batchIndex: frame.indices[BATCH], headIndex: frame.indices[HEADS], heads, tasksPerHead, pointers };
+}
+
+interface View {
+  /** The first element of this head. */
+  readonly at: string;
+  /** Strides from one query or key to the next, and along the head. */
+  readonly row: string;
+  readonly step: string;
+}
+
+function view(scope: Scope, position: number): View {
+  const kernel = scope.frame.kernel as AnyAttention;
+  const access = kernel.accesses[position]!;
+  if (access.lookups.length > 0 || access.guard !== undefined || !isFloat(operandAt(kernel, position).dtype)) {
+    throw new CompilerBug("the CPU target", `${kernel.name} reads or writes a${position} in a way attention cannot`);
+  }
+  const [queries, keys, head] = [QUERIES, KEYS, HEAD].map((axis) => access.strides[axis] ?? ZERO) as [Dim, Dim, Dim];
+  const text = (dim: Dim): string => dimText(scope.frame, dim);
+  return { at: pointerTo(scope, position), row: text(queries === ZERO ? keys : queries), step: text(head) };
+}
+
+const operandAt = (kernel: AnyAttention, access: number) => kernel.operands[kernel.accesses[access]!.operand]!;
+
+/** The segments of the keys, as C++: where each begins, how long it can be, and how long it is for this sample. */
+function maskView(scope: Scope, kernel: AnyAttention) {
+  let first: Dim = ZERO;
+  const segments = kernel.mask.segments.map(({ extent, lengths }) => {
+    const segment = {
+      first: dimText(scope.frame, first),
+      extent: printExtent(scope.frame, extent),
+      length: placeOf(scope, lengths),
+    };
+    first = add(first, extent);
+    return segment;
+  });
+  return { segments };
+}
+
+function printExtent(frame: Frame, extent: Dim): string {
+  const text = dimText(frame, extent);
+  return /^\d+$/.test(text) ? `int64_t(${text})` : text;
+}
