@@ -111,8 +111,12 @@ export function divideExactly(a: Dim, b: Dim): Dim | undefined {
   return fromTerms(terms);
 }
 
+const knownSymbols = new WeakMap<Dim, readonly string[]>();
+
 /** The names of the symbols a dim depends on, sorted. */
-export function symbolsOf(dim: Dim): string[] {
+export function symbolsOf(dim: Dim): readonly string[] {
+  const known = knownSymbols.get(dim);
+  if (known !== undefined) return known;
   const names = new Set<string>();
   const visit = (each: Dim): void => {
     for (const term of each.terms) {
@@ -123,7 +127,9 @@ export function symbolsOf(dim: Dim): string[] {
     }
   };
   visit(dim);
-  return [...names].sort();
+  const sorted = Object.freeze([...names].sort());
+  knownSymbols.set(dim, sorted);
+  return sorted;
 }
 
 /** The size expression the runtime evaluates. */

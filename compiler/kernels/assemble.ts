@@ -8,11 +8,11 @@ import { literal, substitute, subexpressions, variable, type Expression } from "
 import { contractLoops, mergedCopyStrides, type Group, type Grouping, type Root } from "./group.ts";
 import type { Homes } from "./homes.ts";
 import type { Access, Kernel, Operand, Reduction, Store } from "./kernel.ts";
-import { describe, nameOf } from "./name.ts";
 import { along, type Coordinate, type Place, type Storage } from "./place.ts";
 import { valuation, type Valuation } from "./value.ts";
 
 export interface Launch {
+  /** Without name and formula, which only readers need: `name.ts` gives them to each distinct kernel. */
   readonly kernel: Kernel;
   /** One per operand: the buffer, and where in it the operand starts, in elements. */
   readonly operands: readonly { readonly storage: Storage; readonly offset: Dim }[];
@@ -69,8 +69,10 @@ export function assemble(group: Group, grouping: Grouping, homes: Homes): Launch
   }
   if (stores.length === 0) return undefined;
 
-  const common = (): Pick<Kernel, "name" | "operands" | "scalars" | "symbols"> & { axes: Group["axes"]; accesses: readonly Access[] } => ({
-    name: nameOf(group),
+  type Shared = Pick<Kernel, "name" | "formula" | "operands" | "scalars" | "symbols">;
+  const common = (): Shared & { axes: Group["axes"]; accesses: readonly Access[] } => ({
+    name: "",
+    formula: "",
     operands: parts.operands,
     scalars: parts.scalars.map((scalar) => scalar.type),
     symbols: parts.symbols(),
@@ -82,7 +84,7 @@ export function assemble(group: Group, grouping: Grouping, homes: Homes): Launch
   switch (group.anchor) {
     case "map": {
       const plain = stores.map(({ access, value }) => ({ access, value }));
-      return finish({ anchor: "map", ...common(), formula: describe(plain), stores: plain });
+      return finish({ anchor: "map", ...common(), stores: plain });
     }
     case "rows": {
       const staged = inStages(reductions.map((each) => each.reduction));
@@ -90,7 +92,6 @@ export function assemble(group: Group, grouping: Grouping, homes: Homes): Launch
       return finish({
         anchor: "rows",
         ...common(),
-        formula: describe(renumbered, staged.stages.flat()),
         outer: group.outer,
         stages: staged.stages,
         stores: renumbered,
@@ -103,7 +104,6 @@ export function assemble(group: Group, grouping: Grouping, homes: Homes): Launch
       return finish({
         anchor: "columns",
         ...common(),
-        formula: describe(plain, sums),
         reduced: group.reduced,
         reductions: sums,
         stores: plain,
@@ -116,8 +116,7 @@ export function assemble(group: Group, grouping: Grouping, homes: Homes): Launch
       const left = valueAt(leftEdge, loops("left").map(along));
       const right = valueAt(rightEdge, loops("right").map(along));
       const plain = stores.map(({ access, value }) => ({ access, value }));
-      const formula = describe(plain, [], { left, right });
-      return finish({ anchor: "contract", ...common(), formula, roles: group.roles, left, right, stores: plain });
+      return finish({ anchor: "contract", ...common(), roles: group.roles, left, right, stores: plain });
     }
     default:
       return group.anchor satisfies never;
@@ -197,11 +196,16 @@ function collector(group: Group): {
       return variable(`s${String(at < 0 ? scalars.length - 1 : at)}`, type);
     },
     symbols: () => {
-      const dims = [
-        ...group.axes.map((axis) => axis.size),
-        ...accesses.flatMap((access) => [...access.strides, ...access.lookups.map((lookup) => lookup.stride)]),
-      ];
-      return [...new Set(dims.flatMap(symbolsOf))].sort();
+      const names = new Set<string>();
+      const visit = (dim: Dim): void => {
+        for (const name of symbolsOf(dim)) names.add(name);
+      };
+      for (const axis of group.axes) visit(axis.size);
+      for (const access of accesses) {
+        access.strides.forEach(visit);
+        for (const lookup of access.lookups) visit(lookup.stride);
+      }
+      return [...names].sort();
     },
   };
 }
@@ -298,10 +302,8 @@ function attention(group: Group, homes: Homes, parts: Parts): Launch {
   const segments = operation.segments.map((extent, i) => ({ extent, lengths: touch(rest[i], "read") }));
   const kernel = {
     anchor: operation.op,
-    name: nameOf(group),
-    formula: isForward
-      ? "o = softmax(scale * q k^T + mask) v, lse = log of each row's sum of exponentials"
-      : "dv = p^T do, ds = p * (do v^T - rowsum(do * o)), dq = scale * ds k, dk = scale * ds^T q",
+    name: "",
+    formula: "",
     operands: parts.operands,
     scalars: [],
     symbols: [...new Set([...parts.symbols(), ...operation.segments.flatMap(symbolsOf)])].sort(),

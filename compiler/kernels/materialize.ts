@@ -89,7 +89,7 @@ function worthStoring(edge: Edge, cone: Cone, uses: readonly Use[]): boolean {
   if (cone.leaves.size > MOST_LEAVES || cone.operations > MOST_OPERATIONS) return true;
   const kernels = new Set(uses.map((use) => use.by)).size;
   if (kernels < 2 || edge.shape.length === 0) return false;
-  return cone.expensive || kernels * cone.wide.size > cone.wide.size + 1 + kernels;
+  return cone.expensive || kernels * cone.wide.size >= cone.wide.size + 1 + kernels;
 }
 
 function leafCone(edge: Edge): Cone {

@@ -3,7 +3,7 @@ import { originOf } from "../graph/origin.ts";
 import { type Expression } from "../notation/expression.ts";
 import { printFormula } from "../notation/print-formula.ts";
 import type { Group } from "./group.ts";
-import type { Reduction, Store } from "./kernel.ts";
+import type { Kernel, Reduction, Store } from "./kernel.ts";
 
 const SUFFIX: Readonly<Record<Group["anchor"], string>> = {
   map: "map",
@@ -15,7 +15,7 @@ const SUFFIX: Readonly<Record<Group["anchor"], string>> = {
 };
 
 /** `blocks_mlp_fc1_contract`: the components a group comes from, without their numbers, and what anchors it. */
-export function nameOf(group: Group): string {
+function nameOf(group: Group): string {
   const [first] = group.roots;
   const node = group.node ?? first?.edge.node;
   const path = node === undefined ? "" : (originOf(node)?.path ?? "");
@@ -27,14 +27,31 @@ export function nameOf(group: Group): string {
 /** A formula longer than this many operations is not a formula to a reader. */
 const LONGEST = 60;
 
-/** The stores of a kernel, spelled in the formula notation. */
-export function describe(
-  stores: readonly Store[],
-  reductions: readonly Reduction[] = [],
-  product?: { readonly left: Expression; readonly right: Expression },
-): string {
+/** The kernel with the name and the formula that its readers see. */
+export const named = (kernel: Kernel, group: Group): Kernel => ({ ...kernel, name: nameOf(group), formula: formulaOf(kernel) });
+
+function formulaOf(kernel: Kernel): string {
+  switch (kernel.anchor) {
+    case "map":
+      return describe(kernel.stores);
+    case "rows":
+      return describe(kernel.stores, kernel.stages.flat());
+    case "columns":
+      return describe(kernel.stores, kernel.reductions);
+    case "contract":
+      return `acc = sum_k (${spell(kernel.left)}) * (${spell(kernel.right)}); ${describe(kernel.stores)}`;
+    case "attention":
+      return "o = softmax(scale * q k^T + mask) v, lse = log of each row's sum of exponentials";
+    case "attentionGradient":
+      return "dv = p^T do, ds = p * (do v^T - rowsum(do * o)), dq = scale * ds k, dk = scale * ds^T q";
+    default:
+      return kernel satisfies never;
+  }
+}
+
+/** Reductions and stores, spelled in the formula notation. */
+function describe(stores: readonly Store[], reductions: readonly Reduction[] = []): string {
   const lines = reductions.map((each, i) => `r${String(i)} = ${each.operation}(${spell(each.value)})`);
-  if (product !== undefined) lines.push(`acc = sum_k (${spell(product.left)}) * (${spell(product.right)})`);
   for (const { access, value } of stores) lines.push(`a${String(access)} := ${spell(value)}`);
   return lines.join("; ");
 }

@@ -5,7 +5,7 @@ import { CompilerBug } from "../../contract/diagnostic.ts";
 import { isFloat, registerOf, roundToBf16, roundToF16, type DType, type ScalarType } from "../../contract/dtype.ts";
 import { makeNode, type Edge } from "../graph/node.ts";
 import { remember } from "../graph/origin.ts";
-import { meet, without, type Shape } from "../graph/shape.ts";
+import { hasEveryAxis, meet, without, type Shape } from "../graph/shape.ts";
 import { toI32, toU32 } from "../notation/arithmetic.ts";
 import { derivative } from "../notation/derivative.ts";
 import { compileEvaluator } from "../notation/evaluate.ts";
@@ -30,12 +30,17 @@ export function pointwise(
   const shape = meetOf(what, inputs);
   const variables = new Set(variablesOf([expression]).map((each) => each.name));
   const used = [...new Set(inputs.filter((_, i) => variables.has(names[i] ?? "")))];
+  const joins = used.length === 0 || used.some((wide) => used.every((edge) => hasEveryAxis(wide.shape, edge.shape)));
+  // What is used may lack an axis that holds it together: then the widest input stays, unread.
+  if (!joins) used.push(...inputs.filter((edge) => edge.shape.length === shape.length).slice(0, 1));
   const renamed = substitute(expression, (each) => {
     const at = used.indexOf(inputs[names.indexOf(each.name)]!);
     if (at < 0) throw new CompilerBug("pointwise", `variable ${each.name} has no input`);
     return variable(`x${String(at)}`, each.type);
   });
   const dtype: DType = renamed.type;
+  const [plain] = used;
+  if (renamed.kind === "variable" && plain?.dtype === dtype) return expand(plain, shape);
   const operation = { op: "pointwise", expression: renamed, dtype } as const;
   const own = used.length === inputs.length ? shape : meetOf(what, used);
   return expand(only(remember(makeNode(operation, used, [{ dtype, shape: own }]))), shape);

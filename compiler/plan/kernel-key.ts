@@ -1,8 +1,8 @@
-/** A text that is equal for kernels that do the same work. Names and formulas, which only readers need, are left out. */
+/** A text that is equal for kernels that do the same work, as long as they are not named yet. */
 import type { Kernel } from "../kernels/kernel.ts";
 
 export function kernelKey(kernel: Kernel): string {
-  return keyOf({ ...kernel, name: "", formula: "" });
+  return keyOf(kernel);
 }
 
 function keyOf(value: unknown): string {

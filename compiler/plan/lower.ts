@@ -13,6 +13,7 @@ import { group } from "../kernels/group.ts";
 import { assignHomes } from "../kernels/homes.ts";
 import type { GeneratedKernel, Kernel } from "../kernels/kernel.ts";
 import { materialize } from "../kernels/materialize.ts";
+import { named } from "../kernels/name.ts";
 import type { Storage } from "../kernels/place.ts";
 import { encodeConstant } from "./constants.ts";
 import { kernelKey } from "./kernel-key.ts";
@@ -84,7 +85,7 @@ export function lower(program: Program, session: Session): PlanProgram {
   });
 
   function step(launch: Launch, position: number, isOnce: boolean): PlanStep {
-    const { at, generated } = kernelFor(launch.kernel, session);
+    const { at, generated } = kernelFor(launch, session);
     const args = launch.operands.map(({ storage, offset }, i) => {
       const buffer = bufferOf(storage);
       touch(buffer, position, isOnce && launch.kernel.operands[i]?.role === "write");
@@ -145,10 +146,11 @@ function describeBuffer(storage: Storage, session: Session): MutableBuffer {
 }
 
 /** The generated kernel for a record, made once per distinct record. */
-function kernelFor(kernel: Kernel, session: Session): { readonly at: number; readonly generated: GeneratedKernel } {
-  const key = kernelKey(kernel);
+function kernelFor(launch: Launch, session: Session): { readonly at: number; readonly generated: GeneratedKernel } {
+  const key = kernelKey(launch.kernel);
   const known = session.known.get(key);
   if (known !== undefined) return known;
+  const kernel = named(launch.kernel, launch.group);
   const generated = session.generate(kernel);
   const made = { at: session.kernels.length, generated };
   session.kernels.push({

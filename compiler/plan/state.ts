@@ -67,8 +67,8 @@ export function copyLaunch(from: Storage, to: Storage): Launch {
   return {
     kernel: {
       anchor: "map",
-      name: "keep_next_state",
-      formula: "a1 := a0",
+      name: "",
+      formula: "",
       operands: [
         { name: "x0", dtype: from.dtype, role: "read" },
         { name: "y0", dtype: to.dtype, role: "write" },
