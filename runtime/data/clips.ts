@@ -152,7 +152,8 @@ export function shapeTable(clips: readonly Clip[], patch: number): string[] {
 /** `2 videos cannot be used and are left out:`, then each with its reason. */
 export function describeQuarantined(quarantined: readonly Quarantined[], shown = 10): string[] {
   if (quarantined.length === 0) return [];
-  const heading = `${quarantined.length} ${quarantined.length === 1 ? "video" : "videos"} cannot be used and left out:`;
+  const one = quarantined.length === 1;
+  const heading = `${quarantined.length} ${one ? "video" : "videos"} cannot be used and ${one ? "is" : "are"} left out:`;
   const lines = quarantined.slice(0, shown).map(({ file, reason }) => `  ${file}  ${reason}`);
   const more = quarantined.length > shown ? [`  ... and ${quarantined.length - shown} more`] : [];
   return [heading, ...lines, ...more];

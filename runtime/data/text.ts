@@ -27,12 +27,17 @@ export const BUILT_IN_ENCODER = "built-in hashed n-grams";
 const STOP_WORDS: ReadonlySet<string> = new Set(
   "a an the this that of in on at to over with and or is are it its as for from by".split(" "),
 );
+/** Words that nearly every caption of a video has: at full weight they would make all captions alike. */
+const FRAME_WORDS: ReadonlySet<string> = new Set(
+  "moving moves move background scene video clip picture image shot view there".split(" "),
+);
 
 const STOP_WEIGHT = 0.2;
+const FRAME_WEIGHT = 0.4;
 /** Pairs tell "red circle, blue square" from "blue circle, red square"; single words have to stay in front. */
 const PAIR_WEIGHT = 0.35;
 /** The letters make "move" and "moving" neighbours. */
-const LETTERS_WEIGHT = 0.6;
+const LETTERS_WEIGHT = 1;
 const PLACE_WEIGHT = 0.4;
 const LONGEST_GRAM = 3;
 
@@ -70,11 +75,16 @@ function encodeTokens(words: readonly string[], textDim: number): Float32Array<A
 
 function encodePooled(words: readonly string[], textDim: number): Float32Array<ArrayBuffer> {
   const sum = new Float32Array(textDim);
-  for (const word of words) addFeature(sum, `word ${word}`, STOP_WORDS.has(word) ? STOP_WEIGHT : 1);
+  for (const word of words) addFeature(sum, `word ${word}`, weightOf(word));
   // Pairs skip stop words: "moving over the field" and "moving over a field" are one pair.
   const content = words.filter((word) => !STOP_WORDS.has(word));
   for (let i = 1; i < content.length; i++) addFeature(sum, `pair ${content[i - 1]} ${content[i]}`, PAIR_WEIGHT);
   return scaleToUnit(sum);
+}
+
+function weightOf(word: string): number {
+  if (STOP_WORDS.has(word)) return STOP_WEIGHT;
+  return FRAME_WORDS.has(word) ? FRAME_WEIGHT : 1;
 }
 
 /** All runs of 1 to 3 letters of `^word$`, the marks telling beginnings and ends from middles. */

@@ -13,7 +13,7 @@ export async function openLog(run: Pick<RunFolder, "log">): Promise<RunLog> {
   // Written at once: the lines before a crash are the ones that matter.
   const file = pino.destination({ dest: run.log, sync: true, append: true, mkdir: true });
   const logger = pino(
-    { base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: () => ({}) } },
+    { base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (level) => ({ level }) } },
     file,
   );
   return Object.freeze({
