@@ -104,6 +104,8 @@ export interface Node {
   readonly operation: Operation;
   readonly inputs: readonly Edge[];
   readonly results: readonly Edge[];
+  /** Keeps apart nodes that would be equal otherwise, such as recomputed clones; mostly empty. */
+  readonly identity: string;
 }
 
 export interface Edge {
@@ -143,6 +145,7 @@ export function makeNode(
     operation: Object.freeze(operation),
     inputs: Object.freeze([...inputs]),
     results,
+    identity,
   });
   types.forEach((type, result) => results.push(Object.freeze({ node, result, dtype: type.dtype, shape: type.shape })));
   Object.freeze(results);
