@@ -5,6 +5,8 @@ import type { Edge } from "../../compiler/graph/node.ts";
 import type { Shape } from "../../compiler/graph/shape.ts";
 import { concat, expand, pad, permute, rearrange, slice, split } from "../../compiler/ops/layout.ts";
 import { cast, formula } from "../../compiler/ops/pointwise.ts";
+import { attention } from "../../compiler/ops/attention.ts";
+import { contract } from "../../compiler/ops/contract.ts";
 import { reduce } from "../../compiler/ops/reduce.ts";
 import { gather } from "../../compiler/ops/gather.ts";
 import { constant, index, input, parameter, random, size as sizeOf } from "../../compiler/ops/source.ts";
@@ -127,5 +129,55 @@ describe("what depends on sizes alone", () => {
     const y = formula("x + s", { x, s: reduce("sum", formula("t * t", { t: table }), ["tokens"]) });
     const plan = await agrees(program("p", [x], { y }), { x: noise(28) }, { tokens: 7 });
     expect(plan.programs["p"]!.steps.some((step) => step.once)).toBe(true);
+  });
+});
+
+describe("a transformer block", () => {
+  const axis = (name: string, n: number): Shape[number] => ({ name, size: size(n) });
+  const linear = (x: Edge, weight: Edge, bias: Edge): Edge => {
+    const lead = x.shape.slice(0, -1).map((_, i) => i);
+    const labels = { left: [...lead, 90], right: [91, 90], result: [...lead, 91] };
+    const y = contract(x, weight, labels, x.shape.map((each) => each.name));
+    return formula("y + b", { y, b: bias });
+  };
+
+  test("and its gradient, with masks and gates", async () => {
+    const [D, H] = [24, 3];
+    const x = input("x", "f32", [batch, tokens, width(D)]);
+    const gate = input("gate", "f32", [batch, width(D)]);
+    const lengths = input("lengths", "i32", [batch]);
+    const weights = ["q", "k", "v", "o"].map((name) => input(name, "f32", [axis("out", D), axis("in", D)]));
+    const bias = input("bias", "f32", [width(D)]);
+    const up = input("up", "f32", [axis("out", 4 * D), axis("in", D)]);
+    const upBias = input("upBias", "f32", [width(4 * D)]);
+    const down = input("down", "f32", [axis("out", D), axis("in", 4 * D)]);
+    const heads = (y: Edge, name: string): Edge =>
+      rearrange(y, [[batch.size], [tokens.size], [size(H), size(D / H)]], [[0], [1], [2], [3]], ["batch", name, "heads", "head"]);
+    const n = formula("n * (1.0 + g)", { n: layerNorm(x), g: gate });
+    const [q, k, v] = weights.map((weight, i) => heads(linear(n, weight, bias), i === 0 ? "tokens" : "keys"));
+    const { o } = attention(
+      { q: q!, k: k!, v: v!, lengths: [lengths] },
+      { heads: "heads", queries: "tokens", keys: "keys", head: "head", scale: (D / H) ** -0.5, causal: false, segments: [tokens.size] },
+    );
+    const merged = rearrange(o, o.shape.map((each) => [each.size]), [[0], [1], [2, 3]], ["batch", "tokens", "width"]);
+    const h = formula("x + g * y", { x, g: gate, y: linear(merged, weights[3]!, bias) });
+    const f = formula("0.5 * x * (1 + tanh(0.79788456 * (x + 0.044715 * x^3)))", { x: linear(layerNorm(h), up, upBias) });
+    const y = formula("x + g * y", { x: h, g: gate, y: linear(f, down, bias) });
+    const loss = reduce("sum", formula("y * y", { y }), ["batch", "tokens", "width"]);
+    const wanted = { x, gate, q: weights[0]!, k: weights[1]!, v: weights[2]!, o: weights[3]!, bias, up, upBias, down };
+    const found = gradients(loss, Object.values(wanted));
+    const outputs = Object.fromEntries(Object.keys(wanted).map((name, i) => [`d${name}`, found[i]!]));
+    const inputs = [...Object.values(wanted), lengths];
+    const given = {
+      x: noise(3 * 17 * D),
+      gate: noise(3 * D, 2),
+      lengths: Int32Array.of(17, 5, 9),
+      ...Object.fromEntries(["q", "k", "v", "o"].map((name, i) => [name, noise(D * D, 10 + i).map((each) => each * 0.3)])),
+      bias: noise(D, 4),
+      up: noise(4 * D * D, 5).map((each) => each * 0.2),
+      upBias: noise(4 * D, 6),
+      down: noise(4 * D * D, 7).map((each) => each * 0.2),
+    };
+    await agrees(program("p", inputs, { y, loss, ...outputs }), given, { batch: 3, tokens: 17 });
   });
 });
