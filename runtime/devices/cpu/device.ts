@@ -1,10 +1,12 @@
 /** The CPU as a device: finds the compiler, builds the host library and the kernels, shares pool and arena. */
+import { readFileSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import { CompilerBug, Diagnostic } from "../../../contract/diagnostic.ts";
 import { bytesOf, type DType } from "../../../contract/dtype.ts";
 import type { Plan } from "../../../contract/plan.ts";
 import type { Device, DeviceBuffer, LoadedPlan, LoadProgress } from "../device.ts";
-import { bindProgram, type Arena, type CpuBoundProgram, type CpuContext } from "./bound-program.ts";
+import type { Arena } from "./bound-memory.ts";
+import { bindProgram, type CpuBoundProgram, type CpuContext } from "./bound-program.ts";
 import { openCacheFolder } from "./cache-folder.ts";
 import { openHost, type Host, type Library, type LoadKoffi } from "./host.ts";
 import { buildHost, buildKernels, type Prelude, type Workshop } from "./kernel-cache.ts";
@@ -58,7 +60,7 @@ export async function createCpuDevice(options: CpuDeviceOptions): Promise<Device
 
 function threadsWanted(): number {
   const text = process.env["SORACC_THREADS"];
-  if (text === undefined || text === "") return availableParallelism();
+  if (text === undefined || text === "") return Math.min(availableParallelism(), containerProcessors());
   const threads = Number(text);
   if (Number.isInteger(threads) && threads >= 1 && threads <= 1024) return threads;
   throw new Diagnostic({
@@ -66,6 +68,17 @@ function threadsWanted(): number {
     message: `SORACC_THREADS is "${text}"`,
     fix: "give a whole number from 1 to 1024",
   });
+}
+
+/** What a container's quota allows: more threads than that only get throttled together. */
+function containerProcessors(): number {
+  try {
+    const [quota, period] = readFileSync("/sys/fs/cgroup/cpu.max", "utf8").split(" ").map(Number);
+    if (quota !== undefined && period !== undefined && quota > 0) return Math.max(1, Math.ceil(quota / period));
+  } catch {
+    // no quota
+  }
+  return Infinity;
 }
 
 const describe = ({ processor, features, name }: Toolchain, threads: number): string =>

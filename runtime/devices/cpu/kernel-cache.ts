@@ -74,23 +74,22 @@ export async function buildKernels(
   return { path: library.path, compiled };
 }
 
+const HOST_FLAGS = [
+  ...["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-I.", "executor.cpp", "-ldl"],
+  // Stays mapped once loaded: its threads outlive every handle to it.
+  ...(process.platform === "linux" ? ["-Wl,-z,nodelete"] : []),
+];
+
 /** The host library, from its source. */
 export async function buildHost(workshop: Workshop, source: string): Promise<string> {
   const { cache, toolchain, prelude } = workshop;
   const launch = prelude["launch.hpp"] ?? "";
-  const library = await cached(
-    cache,
-    hashOf("host", toolchain.fingerprint, launch, source),
-    "host.so",
-    async (folder) => {
-      await writeFile(join(folder, "launch.hpp"), launch);
-      await writeFile(join(folder, "executor.cpp"), source);
-      // Stays mapped once loaded: its threads outlive every handle to it.
-      const stay = process.platform === "linux" ? ["-Wl,-z,nodelete"] : [];
-      const flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-I.", "executor.cpp", "-ldl"];
-      await link(workshop, folder, "host.so", [...flags, ...stay]);
-    },
-  );
+  const key = hashOf("host", toolchain.fingerprint, ...HOST_FLAGS, launch, source);
+  const library = await cached(cache, key, "host.so", async (folder) => {
+    await writeFile(join(folder, "launch.hpp"), launch);
+    await writeFile(join(folder, "executor.cpp"), source);
+    await link(workshop, folder, "host.so", HOST_FLAGS);
+  });
   return library.path;
 }
 
