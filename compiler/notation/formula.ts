@@ -5,8 +5,7 @@
  * same); `i32(2)` spells another type. `inf`, `nan`, `pi`, `true` and `false` are constants. `^` is power; bits have
  * functions. `//` and `%` are the integers' floor division and its rest. `t = x * x; t + t` names a part.
  */
-import { Diagnostic } from "../../contract/diagnostic.ts";
-import { didYouMean } from "../../contract/diagnostic.ts";
+import { Diagnostic, didYouMean } from "../../contract/diagnostic.ts";
 import type { Location } from "../../contract/diagnostic.ts";
 import type { ScalarType } from "../../contract/dtype.ts";
 import { literal, variable } from "./expression.ts";
