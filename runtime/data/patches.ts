@@ -26,11 +26,6 @@ export function channelsFirst({ channels, height, width }: VideoSize): VideoStri
   return { frame: channels * height * width, channel: height * width, row: width, column: 1 };
 }
 
-/** [T, H, W, C], as ffmpeg writes pixels. */
-export function channelsLast({ channels, height, width }: VideoSize): VideoStrides {
-  return { frame: height * width * channels, channel: 1, row: width * channels, column: channels };
-}
-
 export function tokensOf({ frames, height, width }: Omit<VideoSize, "channels">, patch: number): number {
   return frames * Math.floor(height / patch) * Math.floor(width / patch);
 }
@@ -49,10 +44,16 @@ export function framesToPatches(
   target = new Float32Array(tokensOf(video, patch) * 3 * patch * patch),
   offset = 0,
 ): Float32Array {
-  const size = { ...video, channels: 3 };
-  const { column } = channelsLast(size);
-  forEachPatchRow(size, channelsLast(size), patch, (pixel, element) => {
-    for (let x = 0; x < patch; x++) target[offset + element + x] = PIXEL_TO_FLOAT[video.data[pixel + x * column]!]!;
+  const plane = patch * patch;
+  const { data } = video;
+  forEachPixelRun(video, patch, (pixel, element) => {
+    let from = pixel;
+    let to = offset + element;
+    for (let x = 0; x < patch; x++, from += 3, to++) {
+      target[to] = PIXEL_TO_FLOAT[data[from]!]!;
+      target[to + plane] = PIXEL_TO_FLOAT[data[from + 1]!]!;
+      target[to + 2 * plane] = PIXEL_TO_FLOAT[data[from + 2]!]!;
+    }
   });
   return target;
 }
@@ -66,11 +67,12 @@ export function patchesToFrames(
 ): Frames {
   const height = Math.floor(size.height / patch) * patch;
   const width = Math.floor(size.width / patch) * patch;
-  const video = { frames: size.frames, channels: 3, height, width };
+  const plane = patch * patch;
   const data = new Uint8Array(size.frames * height * width * 3);
-  const { column } = channelsLast(video);
-  forEachPatchRow(video, channelsLast(video), patch, (pixel, element) => {
-    for (let x = 0; x < patch; x++) data[pixel + x * column] = toByte(patches[offset + element + x]!);
+  forEachPixelRun({ frames: size.frames, height, width }, patch, (pixel, element) => {
+    for (let x = 0; x < patch; x++) {
+      for (let c = 0; c < 3; c++) data[pixel + 3 * x + c] = toByte(patches[offset + element + c * plane + x]!);
+    }
   });
   return { data, frames: size.frames, height, width };
 }
@@ -93,6 +95,26 @@ export function videoToPatches(
     for (let x = 0; x < patch; x++) patches[to + x] = video[from + x * strides.column]!;
   });
   return patches;
+}
+
+/** The same walk for RGB pixels side by side: one visit per pixel row of a patch, its three channels P * P apart. */
+function forEachPixelRun(
+  { frames, height, width }: Omit<VideoSize, "channels">,
+  patch: number,
+  visit: (pixel: number, element: number) => void,
+): void {
+  const [rows, columns] = [Math.floor(height / patch), Math.floor(width / patch)];
+  let element = 0;
+  for (let t = 0; t < frames; t++) {
+    for (let row = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++) {
+        for (let y = 0; y < patch; y++) {
+          visit(((t * height + row * patch + y) * width + column * patch) * 3, element + y * patch);
+        }
+        element += 3 * patch * patch;
+      }
+    }
+  }
 }
 
 /**

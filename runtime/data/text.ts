@@ -7,6 +7,7 @@
  * root mean square of 1. It knows no synonyms; what it tells apart, it tells apart reliably.
  */
 
+/** The arrays are shared with later calls: read them, do not write into them. */
 export interface EncodedText {
   /** Per caption float32 [words, textDim]; at least one row, of zeros when there is no word. */
   readonly tokens: readonly Float32Array<ArrayBuffer>[];
@@ -42,15 +43,33 @@ const PLACE_WEIGHT = 0.4;
 const LONGEST_GRAM = 3;
 
 export function builtInTextEncoder(textDim: number): TextEncoder {
+  // Captions come back every epoch.
+  const known = new Map<string, EncodedCaption>();
+  const encodeOne = (caption: string): EncodedCaption => {
+    const before = known.get(caption);
+    if (before !== undefined) return before;
+    const words = wordsOf(caption);
+    const encoded = { tokens: encodeTokens(words, textDim), pooled: encodePooled(words, textDim) };
+    if (known.size >= CAPTIONS_KEPT) known.clear();
+    known.set(caption, encoded);
+    return encoded;
+  };
   return Object.freeze({
     name: BUILT_IN_ENCODER,
     textDim,
-    encode: async (captions: readonly string[]) => ({
-      tokens: captions.map((caption) => encodeTokens(wordsOf(caption), textDim)),
-      pooled: captions.map((caption) => encodePooled(wordsOf(caption), textDim)),
-    }),
+    encode: async (captions: readonly string[]) => {
+      const encoded = captions.map(encodeOne);
+      return { tokens: encoded.map(({ tokens }) => tokens), pooled: encoded.map(({ pooled }) => pooled) };
+    },
   });
 }
+
+interface EncodedCaption {
+  readonly tokens: Float32Array<ArrayBuffer>;
+  readonly pooled: Float32Array<ArrayBuffer>;
+}
+
+const CAPTIONS_KEPT = 8192;
 
 /** Lower-case runs of letters and digits; in scripts that leave no spaces every character is a word. */
 export function wordsOf(caption: string): string[] {
