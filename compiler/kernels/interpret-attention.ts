@@ -2,8 +2,8 @@
 import { forEachIndex, reader, writer, type Run } from "./interpret.ts";
 import type { AttentionGradientKernel, AttentionKernel, KernelMask } from "./kernel.ts";
 
-/** The axes of an attention kernel, in their order. */
-const [BATCH, HEADS, QUERIES, KEYS, HEAD] = [0, 1, 2, 3, 4] as const;
+/** The axes of an attention kernel are batch, heads, queries, keys and head, in this order. */
+const [BATCH, HEADS] = [0, 1] as const;
 
 type Read = (query: number, key: number, component: number) => number;
 

@@ -28,25 +28,20 @@ export interface Launch {
   readonly scalars: readonly number[];
 }
 
+type Interpreters = { readonly [A in Kernel["anchor"]]: (run: Run, kernel: Extract<Kernel, { anchor: A }>) => void };
+
 /** Runs a kernel on the operands. Throws a CompilerBug when it reads or writes outside of one. */
 export function interpret(kernel: Kernel, launch: Launch): void {
-  const run = openRun(kernel, launch);
-  switch (kernel.anchor) {
-    case "map":
-      return interpretMap(run, kernel);
-    case "rows":
-      return interpretRows(run, kernel);
-    case "columns":
-      return interpretColumns(run, kernel);
-    case "contract":
-      return interpretContract(run, kernel);
-    case "attention":
-      return interpretAttention(run, kernel);
-    case "attentionGradient":
-      return interpretAttentionGradient(run, kernel);
-    default:
-      return kernel satisfies never;
-  }
+  const interpreters: Interpreters = {
+    map: interpretMap,
+    rows: interpretRows,
+    columns: interpretColumns,
+    contract: interpretContract,
+    attention: interpretAttention,
+    attentionGradient: interpretAttentionGradient,
+  };
+  const interpreter = interpreters[kernel.anchor] as (run: Run, kernel: Kernel) => void;
+  interpreter(openRun(kernel, launch), kernel);
 }
 
 /** A kernel bound to sizes and operands. */
@@ -92,7 +87,10 @@ function openRun(kernel: Kernel, launch: Launch): Run {
 /** Calls `body` for every index along some axes, in row-major order; `index` has an entry for every axis of the kernel. */
 export function forEachIndex(run: Run, axes: readonly number[], index: number[], body: () => void): void {
   const [axis, ...rest] = axes;
-  if (axis === undefined) return body();
+  if (axis === undefined) {
+    body();
+    return;
+  }
   for (let i = 0; i < run.extents[axis]!; i++) {
     index[axis] = i;
     run.values[axis] = i; // the variables i0 i1 … come first
