@@ -5,6 +5,7 @@
  * The micro-kernel reads `left` element by element and `right` in vectors along n, so the two sides are not alike. The
  * product is: where it costs less, m and n change places.
  */
+import { isFloat } from "../../../contract/dtype.ts";
 import { evaluateSize } from "../../../contract/size.ts";
 import { ONE, staticValue, symbolsOf, toSize, type Dim } from "../../graph/dim.ts";
 import { collapse, elementsOf } from "../../kernels/collapse.ts";
@@ -185,7 +186,8 @@ function sideOf(
     if (value.kind !== "variable" || !/^a\d+$/.test(value.name)) return undefined;
     const position = Number(value.name.slice(1));
     const access = kernel.accesses[position]!;
-    const stored = kernel.operands[access.operand]!.dtype === value.type;
+    const { dtype } = kernel.operands[access.operand]!;
+    const stored = isFloat(dtype) && dtype === kernel.left.type && dtype === kernel.right.type;
     const single = axes[own].length <= 1 && axes.k.length <= 1;
     return stored && single && addressing(access).length === 0 ? position : undefined;
   }
