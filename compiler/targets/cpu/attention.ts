@@ -76,7 +76,7 @@ export function attentionGradient(kernel: AttentionGradientKernel): Generated {
   const outputs = { dq: view(scope, kernel.dq), dk: view(scope, kernel.dk), dv: view(scope, kernel.dv) };
   const { segments } = maskView(scope, kernel);
   const combining = sampleScope(frame);
-  view(combining, kernel.dq);
+  const combined = view(combining, kernel.dq);
 
   const wanted = ceilDiv(ENOUGH_TASKS, sizes.samples);
   const chunks = max(1, min(wanted, floorDiv(sizes.keys, SHORTEST_CHUNK)));
@@ -92,6 +92,7 @@ export function attentionGradient(kernel: AttentionGradientKernel): Generated {
       ...common(frame, kernel, sizes),
       ...inputs,
       ...outputs,
+      combined,
       segments,
       chunks: dimText(frame, chunks),
       perChunk: sampleView(frame, "chunks", takeLines(scope)),
