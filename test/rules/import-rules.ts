@@ -9,13 +9,15 @@ interface AreaRule {
   readonly because: string;
 }
 
-const graphLanguage = ["compiler/graph", "compiler/ops", "compiler/notation", "contract"] as const;
+const graphLanguage = ["compiler/graph", "compiler/graph/dim.ts", "compiler/ops", "compiler/notation", "contract"] as const;
 
 /** Every compiler area but the commands, which alone know the runtime. */
 const wholeCompiler = [
   ...graphLanguage,
   "compiler/language",
+  "compiler/load-model.ts",
   "compiler/passes",
+  "compiler/passes/differentiate.ts",
   "compiler/parallel",
   "compiler/kernels",
   "compiler/plan",
@@ -32,24 +34,39 @@ const wholeCompiler = [
 export const areaRules: Readonly<Record<string, AreaRule>> = {
   contract: { mayImport: [], because: "the contract is what compiler and runtime share; it stands on nothing" },
   "compiler/notation": { mayImport: ["contract"], because: "a notation is text to syntax tree, it knows no graph" },
-  "compiler/graph": { mayImport: ["compiler/notation", "contract"], because: "the Graph language knows no operators" },
+  "compiler/graph/dim.ts": { mayImport: ["contract"], because: "sizes are spelled alike in graphs, kernels and plans" },
+  "compiler/graph": {
+    mayImport: ["compiler/graph/dim.ts", "compiler/notation", "contract"],
+    because: "the Graph language knows no operators",
+  },
   "compiler/ops": {
-    mayImport: ["compiler/graph", "compiler/notation", "contract"],
+    mayImport: graphLanguage,
     because: "an operator record is written in the Graph language",
   },
-  "compiler/language": { mayImport: graphLanguage, because: "what a model file imports builds graphs, nothing later" },
+  "compiler/language": {
+    mayImport: [...graphLanguage, "compiler/passes/differentiate.ts"],
+    because: "what a model file imports builds graphs, nothing later; a training step is a graph with gradients",
+  },
+  "compiler/load-model.ts": {
+    mayImport: [...graphLanguage, "compiler/language"],
+    because: "a model file is language, whoever compiles it",
+  },
+  "compiler/passes/differentiate.ts": {
+    mayImport: graphLanguage,
+    because: "gradients are Graph to Graph by the operators' own rules",
+  },
   "compiler/passes": {
-    mayImport: [...graphLanguage, "compiler/parallel"],
+    mayImport: [...graphLanguage, "compiler/passes/differentiate.ts", "compiler/parallel"],
     because: "a pass is Graph to Graph; the shard pass applies the rules of compiler/parallel",
   },
   "compiler/parallel": { mayImport: graphLanguage, because: "sharding rules are about graphs and run inside a pass" },
   "compiler/kernels": { mayImport: graphLanguage, because: "kernels are made from graphs and know no target" },
   "compiler/plan": {
-    mayImport: ["compiler/kernels", "compiler/graph", "contract"],
+    mayImport: ["compiler/kernels", "compiler/graph", "compiler/graph/dim.ts", "compiler/notation", "contract"],
     because: "a plan orders kernels; it knows neither operators nor targets",
   },
   "compiler/targets": {
-    mayImport: ["compiler/kernels", "compiler/plan", "compiler/notation", "contract"],
+    mayImport: ["compiler/kernels", "compiler/plan", "compiler/graph/dim.ts", "compiler/notation", "contract"],
     because: "a target prints kernels; graphs are behind it",
   },
   "compiler/reference": {

@@ -1,0 +1,59 @@
+/**
+ * Components: parts of a model with parameters of their own. A component is written as two nested functions. The outer
+ * one sets up: it declares layers and parameters, once. The inner one is the part itself, from tensors to tensors, and
+ * runs in every program that uses it. Names nest: a layer "attn.to_q" inside "blocks.3" is "blocks.3.attn.to_q".
+ */
+import { Diagnostic } from "../../contract/diagnostic.ts";
+import { asUser, entered, within } from "./place.ts";
+
+/** What a component makes when it is given a name and its configuration. */
+export type Factory<Config, Inputs extends readonly unknown[], Output> = (
+  name: string,
+  config: Config,
+) => (...inputs: Inputs) => Output;
+
+/**
+ * Defines a component. `kind` names it for people; the name of an instance goes into the names of its parameters, and
+ * an empty one adds nothing.
+ */
+export function component<Config, Inputs extends readonly unknown[], Output>(
+  kind: string,
+  setUp: (config: Config) => (...inputs: Inputs) => Output,
+): Factory<Config, Inputs, Output> {
+  return (name, config) => {
+    checkName(kind, name);
+    const path = within(name);
+    const run = asUser(() => setUp(config), path);
+    if (typeof run !== "function") throw noFunction(kind);
+    return (...inputs) => asUser(() => run(...inputs), path);
+  };
+}
+
+/** Components one after the other: `stack("blocks", 12, block, config)` names them "blocks.0" to "blocks.11". */
+export function stack<Config, Inputs extends readonly unknown[], Output>(
+  name: string,
+  depth: number,
+  factory: Factory<Config, Inputs, Output>,
+  config: Config,
+): readonly ((...inputs: Inputs) => Output)[] {
+  return Array.from({ length: depth }, (_, i) => factory(`${name}.${i}`, config));
+}
+
+function checkName(kind: string, name: unknown): void {
+  if (typeof name === "string" && /^$|^\w+(\.\w+)*$/.test(name)) return;
+  entered(kind, () => {
+    throw new Diagnostic({
+      kind: "parameter",
+      message: `${typeof name === "string" ? `"${name}"` : `a value of type ${typeof name}`} cannot name a ${kind}`,
+      fix: `give a name first, as in ${kind}("blocks.0", …); it becomes part of the names of its parameters`,
+    });
+  });
+}
+
+function noFunction(kind: string): Diagnostic {
+  return new Diagnostic({
+    kind: "model",
+    message: `the set-up of component "${kind}" returns no function`,
+    fix: "return the function from tensors to tensors that programs run",
+  });
+}

@@ -1,0 +1,30 @@
+/** What a model file imports: `import { model, component, linear, … } from "soracc"`. */
+export { model, mesh } from "./model.ts";
+export type { Check, Config, ModelDefinition, ModelParts } from "./model.ts";
+export { choice, count, decayPair, flag, number } from "./settings.ts";
+export type { Setting, Settings, ValuesOf } from "./settings.ts";
+export { adam, adamW } from "./recipe.ts";
+export type { Optimizer, SampleRecipe, TrainOptions } from "./recipe.ts";
+export { component, stack } from "./component.ts";
+export type { Factory } from "./component.ts";
+export { parameter } from "./parameters.ts";
+export type { Initialiser } from "./parameters.ts";
+export { concat, formula, Tensor } from "./tensor.ts";
+export type { Value } from "./tensor.ts";
+export { drawn, f32, i32, mask, program, state, u32 } from "./program.ts";
+export type { InputSpec, InputSpecs, Outputs, ProgramDefinition, TensorsOf } from "./program.ts";
+
+export { gelu, modulate, silu } from "./composites/activations.ts";
+export { attend, attention, segment } from "./composites/attention.ts";
+export type { AttendOptions, AttentionShape, Keys, Segment } from "./composites/attention.ts";
+export { diffusion } from "./composites/diffusion.ts";
+export type { DiffusionOptions } from "./composites/diffusion.ts";
+export { counter, gridPositions, sizeValue, tablePositions, timestepEmbedding } from "./composites/embeddings.ts";
+export { gaussianDiffusion } from "./composites/gaussian-diffusion.ts";
+export { normal, ones, uniform, xavier, zeros } from "./composites/initialisers.ts";
+export { linear, mlp, patchEmbedding } from "./composites/linear.ts";
+export type { LinearOptions } from "./composites/linear.ts";
+export { layerNorm } from "./composites/normalisation.ts";
+export type { LossMean, Process } from "./composites/process.ts";
+export { embeddedTime, rectifiedFlow } from "./composites/rectified-flow.ts";
+export { constant } from "./composites/scalar.ts";

@@ -1,0 +1,63 @@
+/** What can be chosen about training and sampling, whatever the model; `--set train.rate=3e-4` reaches these keys. */
+import { choice, count, decayPair, number, type ValuesOf } from "./settings.ts";
+
+export const TRAIN_SETTINGS = {
+  optimizer: choice("adam", "adamw"),
+  rate: number(1e-4),
+  betas: decayPair(0.9, 0.999),
+  eps: number(1e-8),
+  /** Of Adam: added to the gradient; of AdamW: taken off the parameters directly. */
+  weightDecay: number(0),
+  /** Largest norm of the whole gradient; 0 leaves it as it is. */
+  clip: number(0),
+  /** Steps in which the rate rises from 0. */
+  warmup: count(0, 0),
+  /** What the rate does after them: falls to 0 along half a cosine, or stays. */
+  schedule: choice("cosine", "constant"),
+  /** Decay of the averaged parameters, at most (1 + n) / (10 + n) after n steps. */
+  ema: number(0.9999, 0, 1),
+  /** The share of samples whose text is replaced by zeros. */
+  textDropout: number(0.1, 0, 1),
+  /** Clips per step. */
+  batch: count(2),
+  precision: choice("f32", "bf16"),
+};
+
+export const SAMPLE_SETTINGS = {
+  sampler: choice("ddpm", "ddim", "euler"),
+  steps: count(250),
+  /** Classifier-free guidance; 1 switches it off. */
+  guidance: number(4),
+};
+
+export type TrainRecipe = ValuesOf<typeof TRAIN_SETTINGS>;
+export type SampleRecipe = ValuesOf<typeof SAMPLE_SETTINGS>;
+
+/** The part of a recipe that says how parameters move. */
+export type Optimizer = Pick<TrainRecipe, "optimizer" | "rate" | "betas" | "eps" | "weightDecay">;
+
+/** How a model file writes its recipe: the optimizer as one value, all else as keys. */
+export type TrainOptions = Partial<Omit<TrainRecipe, keyof Optimizer>> & { readonly optimizer?: Optimizer };
+
+type OptimizerOptions = Partial<Omit<Optimizer, "optimizer">> & Pick<Optimizer, "rate">;
+
+/** Adam (Kingma and Ba, 2015). */
+export const adam = (options: OptimizerOptions): Optimizer => ({
+  optimizer: "adam",
+  betas: [0.9, 0.999],
+  eps: 1e-8,
+  weightDecay: 0,
+  ...options,
+});
+
+/** Adam with decoupled weight decay (Loshchilov and Hutter, 2019). */
+export const adamW = (options: OptimizerOptions): Optimizer => ({
+  optimizer: "adamw",
+  betas: [0.9, 0.999],
+  eps: 1e-8,
+  weightDecay: 0.01,
+  ...options,
+});
+
+/** The recipe's keys side by side, as `--set` names them. */
+export const flatten = ({ optimizer, ...rest }: TrainOptions): Partial<TrainRecipe> => ({ ...rest, ...optimizer });

@@ -1,0 +1,147 @@
+/**
+ * From a `.sora.ts` file to a model definition. The file and what it imports are bundled to one script, which runs with
+ * this process's own language behind `"soracc"`: its nodes are the compiler's nodes. The script's source map stays with
+ * it, so that mistakes are told at lines of the user's file.
+ */
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { createRequire, SourceMap, type SourceMapPayload } from "node:module";
+import { dirname, isAbsolute, relative, resolve, sep } from "node:path";
+import { compileFunction } from "node:vm";
+import type { Message } from "esbuild";
+import { Diagnostic, type Location } from "../contract/diagnostic.ts";
+import * as language from "./language/index.ts";
+import { isModel, type ModelDefinition } from "./language/model.ts";
+import { located, registerScript } from "./language/place.ts";
+import { crash } from "./language/trace-model.ts";
+
+let loaded = 0;
+
+/** Errors: no such file, a file that does not compile or run, one that exports no model. All are located. */
+export async function loadModel(path: string): Promise<ModelDefinition> {
+  const file = resolve(path);
+  const shown = showPath(file);
+  if (!existsSync(file) || !statSync(file).isFile()) throw missingFile(path, file);
+  const script = `soracc-model-${++loaded}.cjs`;
+  const { code, map } = await bundle(file, shown);
+  registerScript(script, sourceFinder(map));
+  const exported = run(script, code, file, shown);
+  const definition = exported["default"];
+  if (isModel(definition)) return definition;
+  throw new Diagnostic({
+    kind: "model",
+    message: definition === undefined ? "the file has no default export" : "the default export is not a model",
+    where: { file: shown },
+    details: definition === undefined ? exportsOf(exported) : [`it is ${describe(definition)}`],
+    fix: "end it with: export default model({ name: …, config: …, programs: … })",
+  });
+}
+
+interface Bundle {
+  readonly code: string;
+  readonly map: SourceMapPayload;
+}
+
+async function bundle(file: string, shown: string): Promise<Bundle> {
+  const esbuild = await import("esbuild");
+  try {
+    const { outputFiles } = await esbuild.build({
+      absWorkingDir: dirname(file),
+      entryPoints: [file],
+      outfile: resolve(dirname(file), "model.cjs"), // never written: sources in the map are relative to its folder
+      write: false,
+      bundle: true,
+      format: "cjs",
+      platform: "node",
+      target: "node20",
+      external: ["soracc"],
+      loader: { ".ts": "ts" },
+      tsconfigRaw: "{}", // the same model everywhere, whatever project it lies in
+      sourcemap: "external",
+      sourcesContent: false,
+      logLevel: "silent",
+      logOverride: { "empty-import-meta": "error" },
+    });
+    const text = (ending: string): string => outputFiles.find((each) => each.path.endsWith(ending))?.text ?? "";
+    const parsed: unknown = JSON.parse(text(".map"));
+    const map = parsed as SourceMapPayload; // written by esbuild a moment ago
+    const sources = map.sources.map((source) => resolve(dirname(file), source));
+    return { code: text("model.cjs"), map: { ...map, sources } };
+  } catch (error) {
+    const [first, ...others] = messagesOf(error);
+    if (first === undefined) throw error;
+    throw syntaxError(first, others, file, shown);
+  }
+}
+
+const messagesOf = (error: unknown): readonly Message[] =>
+  error instanceof Error && "errors" in error && Array.isArray(error.errors) ? (error.errors as Message[]) : [];
+
+function syntaxError(first: Message, others: readonly Message[], file: string, shown: string): Diagnostic {
+  const { location, text } = first;
+  return new Diagnostic({
+    kind: "syntax",
+    message: text.charAt(0).toLowerCase() + text.slice(1),
+    where:
+      location === null
+        ? { file: shown }
+        : { file: showPath(resolve(dirname(file), location.file)), line: location.line, column: location.column + 1 },
+    details: [
+      ...(location === null ? [] : [location.lineText, `${" ".repeat(location.column)}^`]),
+      ...(others.length === 0 ? [] : [`and ${others.length} more`]),
+    ],
+    fix: "correct the file at this place",
+  });
+}
+
+function run(script: string, code: string, file: string, shown: string): Record<string, unknown> {
+  const nodeRequire = createRequire(file);
+  const require = (name: string): unknown => (name === "soracc" ? language : (nodeRequire(name) as unknown));
+  const module: { exports: Record<string, unknown> } = { exports: {} };
+  try {
+    const names = ["module", "exports", "require", "__filename", "__dirname"];
+    const body = compileFunction(code, names, { filename: script }) as (...values: readonly unknown[]) => void;
+    body(module, module.exports, require, file, dirname(file));
+    return module.exports;
+  } catch (error) {
+    throw located(crash(error), () => ({ file: shown }));
+  }
+}
+
+/** Lines of the script to lines of the user's files. */
+function sourceFinder(payload: SourceMapPayload): (line: number, column: number) => Location | undefined {
+  let map: SourceMap | undefined;
+  return (line, column) => {
+    map ??= new SourceMap(payload);
+    const entry = map.findEntry(line - 1, column - 1);
+    if (!("originalSource" in entry)) return undefined;
+    return { file: showPath(entry.originalSource), line: entry.originalLine + 1, column: entry.originalColumn + 1 };
+  };
+}
+
+/** Relative to the working directory where the file is inside it, as a user would type it. */
+function showPath(file: string): string {
+  const path = relative(process.cwd(), file);
+  return path === "" || path.startsWith(`..${sep}`) || isAbsolute(path) ? file : path;
+}
+
+function missingFile(path: string, file: string): Diagnostic {
+  const folder = dirname(file);
+  const isFolder = existsSync(file);
+  const models = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".sora.ts")) : [];
+  return new Diagnostic({
+    kind: "model",
+    message: isFolder ? `${path} is a folder, not a model file` : `there is no model file ${path}`,
+    details: models.length === 0 || isFolder ? [] : [`beside it  ${models.join(", ")}`],
+    fix: "give the path of a .sora.ts file",
+  });
+}
+
+function exportsOf(exported: Record<string, unknown>): string[] {
+  const names = Object.keys(exported);
+  return names.length === 0 ? [] : [`it exports ${names.join(", ")}`];
+}
+
+function describe(value: unknown): string {
+  if (value === null) return "null";
+  return typeof value === "object" ? `an object with the keys ${Object.keys(value).join(", ")}` : `a ${typeof value}`;
+}
