@@ -41,7 +41,10 @@ export function assemble(group: Group, grouping: Grouping, homes: Homes): Launch
     if (root.kind !== "reduction") continue;
     const { operation } = root.edge.node;
     if (operation.op !== "reduce") throw new CompilerBug("kernels", "a reduction of something else");
-    reductions.push({ edge: root.edge, reduction: { operation: operation.operation, value: valueAt(root.value, root.at) } });
+    reductions.push({
+      edge: root.edge,
+      reduction: { operation: operation.operation, value: valueAt(root.value, root.at) },
+    });
   }
   const [acc] = group.anchor === "contract" ? (group.node?.results ?? []) : [];
   if (acc !== undefined && isNeeded(acc)) {
@@ -53,7 +56,12 @@ export function assemble(group: Group, grouping: Grouping, homes: Homes): Launch
   function storeRoot(root: Root): void {
     const { edge, to } = root;
     if (to !== undefined) {
-      store(valueAt(root.value, root.at), to.place, to.strides, root.edge.shape.map((_, i) => i));
+      store(
+        valueAt(root.value, root.at),
+        to.place,
+        to.strides,
+        root.edge.shape.map((_, i) => i),
+      );
       return;
     }
     if (!isNeeded(edge)) return;
@@ -64,7 +72,12 @@ export function assemble(group: Group, grouping: Grouping, homes: Homes): Launch
     } else if (root.value === edge) {
       store(valueAt(edge, root.at), place, place.strides, named(edge));
     } else {
-      store(valueAt(root.value, root.at), place, mergedCopyStrides(edge, place), group.axes.map((_, i) => i));
+      store(
+        valueAt(root.value, root.at),
+        place,
+        mergedCopyStrides(edge, place),
+        group.axes.map((_, i) => i),
+      );
     }
   }
   if (stores.length === 0) return undefined;
@@ -111,7 +124,8 @@ export function assemble(group: Group, grouping: Grouping, homes: Homes): Launch
     }
     case "contract": {
       const [leftEdge, rightEdge] = group.node?.inputs ?? [];
-      if (leftEdge === undefined || rightEdge === undefined) throw new CompilerBug("kernels", "a contraction of nothing");
+      if (leftEdge === undefined || rightEdge === undefined)
+        throw new CompilerBug("kernels", "a contraction of nothing");
       const loops = contractLoops(group);
       const left = valueAt(leftEdge, loops("left").map(along));
       const right = valueAt(rightEdge, loops("right").map(along));
@@ -177,7 +191,8 @@ function collector(group: Group): {
         const stride = place.strides[i] ?? ZERO;
         for (const [loop, step] of coordinate.terms) strides[loop] = add(strides[loop] ?? ZERO, multiply(step, stride));
         shift = add(shift, multiply(coordinate.offset, stride));
-        for (const lookup of coordinate.lookups) lookups.push({ stride: multiply(lookup.stride, stride), index: lookup.index });
+        for (const lookup of coordinate.lookups)
+          lookups.push({ stride: multiply(lookup.stride, stride), index: lookup.index });
       });
       // A guarded access may start before its tensor: the shift belongs to the index, not to where the operand is bound.
       if (guard !== undefined && shift !== ZERO) lookups.push({ stride: shift, index: literal(1, "i32") });
@@ -191,7 +206,9 @@ function collector(group: Group): {
       return accessFor({ operand: operandFor(place.storage, place.offset, "write"), strides, lookups: [] });
     },
     scalar: (type, value) => {
-      const at = scalars.findIndex((each) => each.type === type && JSON.stringify(each.value) === JSON.stringify(value));
+      const at = scalars.findIndex(
+        (each) => each.type === type && JSON.stringify(each.value) === JSON.stringify(value),
+      );
       if (at < 0) scalars.push({ type, value });
       return variable(`s${String(at < 0 ? scalars.length - 1 : at)}`, type);
     },
@@ -316,4 +333,3 @@ function attention(group: Group, homes: Homes, parts: Parts): Launch {
   } as Kernel;
   return { kernel, operands: parts.bindings, scalars: [], group };
 }
-

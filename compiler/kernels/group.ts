@@ -16,7 +16,17 @@ import { registerOf } from "../../contract/dtype.ts";
 import { sourceOf, type Copy, type Homes } from "./homes.ts";
 import type { Axis, ContractRole } from "./kernel.ts";
 import type { Materialized } from "./materialize.ts";
-import { along, coordinateKey, factorStrides, isView, ORIGIN, plus, scaled, type Coordinate, type Place } from "./place.ts";
+import {
+  along,
+  coordinateKey,
+  factorStrides,
+  isView,
+  ORIGIN,
+  plus,
+  scaled,
+  type Coordinate,
+  type Place,
+} from "./place.ts";
 import { merges } from "./uses.ts";
 import { valuation } from "./value.ts";
 
@@ -98,7 +108,12 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
   };
 
   /** What the value of a root reads, over the loops of its own domain. */
-  const leavesOf = (value: Edge, domain: Shape, self?: Edge, at: readonly Coordinate[] = identityIn(domain, value.shape)): Leaf[] => {
+  const leavesOf = (
+    value: Edge,
+    domain: Shape,
+    self?: Edge,
+    at: readonly Coordinate[] = identityIn(domain, value.shape),
+  ): Leaf[] => {
     const found: Leaf[] = [];
     const valueAt = valuation({
       leaf: (edge, places) => {
@@ -190,7 +205,9 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
     (byRows.get(domainKey(edge.shape)) ?? [])
       .slice(-MOST_CANDIDATES)
       .reverse()
-      .find((candidate) => leaves.some((leaf) => makers.get(edgeKey(leaf.edge)) === candidate) && fits(candidate, leaves));
+      .find(
+        (candidate) => leaves.some((leaf) => makers.get(edgeKey(leaf.edge)) === candidate) && fits(candidate, leaves),
+      );
 
   const placeReduction = (node: Node): void => {
     const [input] = node.inputs;
@@ -220,7 +237,13 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
 
   const placeCopy = ({ edge, to }: Copy): void => {
     const into = open("map", edge.shape, {});
-    const root: Root = { edge, value: edge, at: identity(edge.shape, into), kind: "element", to: { place: to, strides: to.strides } };
+    const root: Root = {
+      edge,
+      value: edge,
+      at: identity(edge.shape, into),
+      kind: "element",
+      to: { place: to, strides: to.strides },
+    };
     add(into, root, leavesOf(edge, edge.shape));
   };
 
@@ -231,11 +254,17 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
       if (edge === undefined) return;
       const into = open("map", edge.shape, {});
       register(into, edge.shape);
-      add(into, { edge, value: edge, at: identity(edge.shape, into), kind: "element" }, leavesOf(edge, edge.shape, edge));
+      add(
+        into,
+        { edge, value: edge, at: identity(edge.shape, into), kind: "element" },
+        leavesOf(edge, edge.shape, edge),
+      );
       return;
     }
     const into =
-      operation.op === "contract" ? openContract(node, open) : open(node.operation.op as Anchor, attentionLoops(node), { node });
+      operation.op === "contract"
+        ? openContract(node, open)
+        : open(node.operation.op as Anchor, attentionLoops(node), { node });
     const [result] = node.results;
     if (operation.op === "contract" && result !== undefined) register(into, result.shape);
     for (const edge of node.results) makers.set(edgeKey(edge), into);
@@ -256,8 +285,7 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
           const { axes, at, input } = mergedCopy(edge);
           const into = open("map", axes, {});
           add(into, { edge, value: input, at, kind: "element" }, leavesOf(input, axes, undefined, at));
-        }
-        else placeElement(edge);
+        } else placeElement(edge);
       }
     }
   }
@@ -274,7 +302,8 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
 function mergedCopy(edge: Edge): { readonly axes: Axis[]; readonly at: Coordinate[]; readonly input: Edge } {
   const { operation } = edge.node;
   const [input] = edge.node.inputs;
-  if (operation.op !== "rearrange" || input === undefined) throw new CompilerBug("fuse", "only rearrangements merge axes");
+  if (operation.op !== "rearrange" || input === undefined)
+    throw new CompilerBug("fuse", "only rearrangements merge axes");
   const factors = operation.split.flat();
   const kept = operation.groups.flat().filter((factor) => factors[factor] !== ONE);
   let next = 0;
@@ -296,11 +325,17 @@ export function mergedCopyStrides(edge: Edge, place: Place): Dim[] {
   const { operation } = edge.node;
   if (operation.op !== "rearrange") return [...place.strides];
   const factors = operation.split.flat();
-  const byGroup = factorStrides(operation.groups.map((members) => members.map((factor) => factors[factor] ?? ONE)), place.strides);
+  const byGroup = factorStrides(
+    operation.groups.map((members) => members.map((factor) => factors[factor] ?? ONE)),
+    place.strides,
+  );
   return operation.groups.flat().flatMap((factor, i) => (factors[factor] === ONE ? [] : [byGroup[i] ?? ONE]));
 }
 
-function openContract(node: Node, open: (anchor: Anchor, axes: readonly Axis[], facts: Partial<Group>) => Group): Group {
+function openContract(
+  node: Node,
+  open: (anchor: Anchor, axes: readonly Axis[], facts: Partial<Group>) => Group,
+): Group {
   const { operation } = node;
   const [left, right] = node.inputs;
   const [result] = node.results;
@@ -353,7 +388,7 @@ function attentionLoops(node: Node): Axis[] {
       kind: "shape",
       message: `attention has ${String(batch.length)} batch axes: ${batch.map((axis) => axis.name).join(", ")}`,
       where: originOf(node)?.locate(),
-      fix: "merge them first, for example .rearrange(\"a b tokens width -> (a b) tokens width\")",
+      fix: 'merge them first, for example .rearrange("a b tokens width -> (a b) tokens width")',
     });
   }
   const named = (shape: Shape, name: string): Axis => shape.find((axis) => axis.name === name) ?? { name, size: ONE };

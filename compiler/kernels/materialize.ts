@@ -25,7 +25,19 @@ interface Cone {
   readonly operations: number;
 }
 
-const EXPENSIVE = new Set(["exp", "log", "sin", "cos", "tanh", "sigmoid", "erf", "softplus", "pow", "uniform", "normal"]);
+const EXPENSIVE = new Set([
+  "exp",
+  "log",
+  "sin",
+  "cos",
+  "tanh",
+  "sigmoid",
+  "erf",
+  "softplus",
+  "pow",
+  "uniform",
+  "normal",
+]);
 /** Beyond these a kernel would have too many arguments, or too long a body. */
 const MOST_LEAVES = 12;
 const MOST_OPERATIONS = 96;
@@ -73,7 +85,12 @@ function mustLieInMemory(edge: Edge, use: Use, roots: ReadonlySet<string>): bool
   const { operation } = use.by;
   if (operation.op === "gather") return use.input === 0;
   if (operation.op === "contract") return !isNarrowedInPlace(edge, roots);
-  return operation.op === "attention" || operation.op === "attentionGradient" || operation.op === "concat" || operation.op === "random";
+  return (
+    operation.op === "attention" ||
+    operation.op === "attentionGradient" ||
+    operation.op === "concat" ||
+    operation.op === "random"
+  );
 }
 
 /** A cast of what lies in memory anyway is done while a contraction packs its operands. */

@@ -28,7 +28,11 @@ function nameOf(group: Group): string {
 const LONGEST = 60;
 
 /** The kernel with the name and the formula that its readers see. */
-export const named = (kernel: Kernel, group: Group): Kernel => ({ ...kernel, name: nameOf(group), formula: formulaOf(kernel) });
+export const named = (kernel: Kernel, group: Group): Kernel => ({
+  ...kernel,
+  name: nameOf(group),
+  formula: formulaOf(kernel),
+});
 
 function formulaOf(kernel: Kernel): string {
   switch (kernel.anchor) {

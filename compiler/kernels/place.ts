@@ -28,7 +28,11 @@ export interface Place {
   readonly offset: Dim;
 }
 
-export const densePlace = (storage: Storage, shape: Shape): Place => ({ storage, strides: denseStrides(shape), offset: ZERO });
+export const densePlace = (storage: Storage, shape: Shape): Place => ({
+  storage,
+  strides: denseStrides(shape),
+  offset: ZERO,
+});
 
 export function makeStorage(name: string, dtype: DType, shape: Shape, kind: StorageKind): Storage {
   return { name, dtype, elements: elementsOf(shape), kind };
@@ -95,7 +99,9 @@ export function coordinatesThrough(
     case "expand":
       return input.shape.map((axis) => named(axis.name));
     case "slice":
-      return at.map((coordinate, i) => (viewShape[i]?.name === view.axis ? shifted(coordinate, view.start) : coordinate));
+      return at.map((coordinate, i) =>
+        viewShape[i]?.name === view.axis ? shifted(coordinate, view.start) : coordinate,
+      );
     case "split": {
       const start = add(...view.sizes.slice(0, result));
       return at.map((coordinate, i) => (viewShape[i]?.name === view.axis ? shifted(coordinate, start) : coordinate));
@@ -127,13 +133,24 @@ export function coordinatesThrough(
 }
 
 /** The place of a view on a tensor that lies at `place`; undefined when merged axes do not follow each other in memory. */
-export function placeThrough(view: View, result: number, input: Edge, viewShape: Shape, place: Place): Place | undefined {
+export function placeThrough(
+  view: View,
+  result: number,
+  input: Edge,
+  viewShape: Shape,
+  place: Place,
+): Place | undefined {
   const strideOf = (name: string): Dim => place.strides[input.shape.findIndex((axis) => axis.name === name)] ?? ZERO;
   switch (view.op) {
     case "stopGradient":
       return place;
     case "expand":
-      return { ...place, strides: viewShape.map((axis) => (axisNamed(input.shape, axis.name) === undefined ? ZERO : strideOf(axis.name))) };
+      return {
+        ...place,
+        strides: viewShape.map((axis) =>
+          axisNamed(input.shape, axis.name) === undefined ? ZERO : strideOf(axis.name),
+        ),
+      };
     case "slice":
       return { ...place, offset: add(place.offset, multiply(view.start, strideOf(view.axis))) };
     case "split": {
@@ -162,7 +179,13 @@ export function placeBehind(view: OperationOf<"rearrange">, place: Place): Place
     }
   }
   let next = 0;
-  const merged = view.split.map((parts) => mergedStride(parts.map(() => next++), factors, strides));
+  const merged = view.split.map((parts) =>
+    mergedStride(
+      parts.map(() => next++),
+      factors,
+      strides,
+    ),
+  );
   return merged.every((stride) => stride !== undefined) ? { ...place, strides: merged } : undefined;
 }
 

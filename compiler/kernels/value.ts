@@ -87,7 +87,11 @@ export function valuation(reader: Reader): Valuation {
           call("lt", [position, sizeExpression(extent, "i32", reader)]),
         ]);
         const both = guard === undefined ? own : call("and", [guard, own]);
-        const value = valueAt(first, at.map((coordinate, i) => (i === axis ? inside : coordinate)), both);
+        const value = valueAt(
+          first,
+          at.map((coordinate, i) => (i === axis ? inside : coordinate)),
+          both,
+        );
         return call("select", [both, value, literal(0, value.type)]);
       }
       default:

@@ -6,9 +6,11 @@ export function kernelKey(kernel: Kernel): string {
 }
 
 function keyOf(value: unknown): string {
-  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "undefined";
+  if (typeof value !== "object" || value === null) return String(JSON.stringify(value));
   if (Array.isArray(value)) return `[${value.map(keyOf).join()}]`;
   if ("terms" in value && "key" in value) return `<${String(value.key)}>`;
   if ("kind" in value && "id" in value) return `e${String(value.id)}`;
-  return `{${Object.entries(value).map(([name, part]) => `${name}:${keyOf(part)}`).join()}}`;
+  return `{${Object.entries(value)
+    .map(([name, part]) => `${name}:${keyOf(part)}`)
+    .join()}}`;
 }

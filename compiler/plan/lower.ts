@@ -127,9 +127,11 @@ export function lower(program: Program, session: Session): PlanProgram {
     state,
     buffers,
     steps,
-    guards: program.equalities.map(
-      ({ left, right, message }): Guard => ({ left: toSize(left), right: toSize(right), message }),
-    ),
+    guards: program.equalities.map(({ left, right, message }): Guard => ({
+      left: toSize(left),
+      right: toSize(right),
+      message,
+    })),
   };
 }
 
@@ -168,7 +170,7 @@ function kernelFor(launch: Launch, session: Session): { readonly at: number; rea
 function staticLaunches(launches: readonly Launch[], resolve: (storage: Storage) => Storage): ReadonlySet<Launch> {
   const found = new Set(launches);
   const dynamic = new Set<Storage>();
-  for (let changed = true; changed; ) {
+  for (let changed = true; changed;) {
     changed = false;
     for (const launch of launches) {
       if (!found.has(launch)) continue;
@@ -243,4 +245,3 @@ function symbolsIn(program: Program, launches: readonly Launch[]): string[] {
   }
   return [...names].sort();
 }
-

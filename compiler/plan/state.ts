@@ -55,7 +55,8 @@ function replacesElementwise(launch: Launch, current: Storage, next: Storage): b
   return (
     write !== undefined &&
     [...writes, ...where(current)].every(
-      (each) => each.plain && each.offset === write.offset && each.strides.every((stride, i) => stride === write.strides[i]),
+      (each) =>
+        each.plain && each.offset === write.offset && each.strides.every((stride, i) => stride === write.strides[i]),
     )
   );
 }

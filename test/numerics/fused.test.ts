@@ -29,7 +29,11 @@ afterAll(async () => {
   await (await cpu()).close();
 });
 
-async function agrees(subject: ReturnType<typeof program>, given: Record<string, ArrayLike<number>>, symbols: Record<string, number> = {}) {
+async function agrees(
+  subject: ReturnType<typeof program>,
+  given: Record<string, ArrayLike<number>>,
+  symbols: Record<string, number> = {},
+) {
   const { expected, got, plan } = await runBoth(subject, new Map(Object.entries(given)), symbols);
   for (const [name, values] of expected) expect(relativeError(values, got.get(name)!), name).toBeLessThan(2e-6);
   return plan;
@@ -48,18 +52,29 @@ describe("element-wise chains", () => {
     const x = input("x", "f32", [batch, tokens, width(13)]);
     const gate = input("gate", "f32", [batch, width(13)]);
     const y = formula("a * b", { a: formula("x + 1.0", { x }), b: gate });
-    const plan = await agrees(program("p", [x, gate], { y }), { x: noise(2 * 5 * 13), gate: noise(26, 2) }, { batch: 2, tokens: 5 });
+    const plan = await agrees(
+      program("p", [x, gate], { y }),
+      { x: noise(2 * 5 * 13), gate: noise(26, 2) },
+      { batch: 2, tokens: 5 },
+    );
     expect(plan.programs["p"]!.steps).toHaveLength(1);
   });
 
   test("slices, splits, permutations, pads and joins", async () => {
     const x = input("x", "f32", [batch, tokens, width(12)]);
     const [a, b] = split(x, "width", [size(5), size(7)]);
-    const joined = concat([formula("tanh(b)", { b: b! }), formula("a + 1.0", { a: a! }), slice(x, "width", 3, 2)], "width");
+    const joined = concat(
+      [formula("tanh(b)", { b: b! }), formula("a + 1.0", { a: a! }), slice(x, "width", 3, 2)],
+      "width",
+    );
     const turned = permute(joined, ["width", "tokens", "batch"]);
     const padded = pad(formula("x * 2.0", { x: turned }), "tokens", size(1), size(2));
     const flat = rearrange(turned, [[size(14)], [tokens.size], [batch.size]], [[2, 0], [1]], ["mixed", "tokens"]);
-    await agrees(program("p", [x], { padded, flat: formula("f - 0.5", { f: flat }), joined }), { x: noise(3 * 4 * 12) }, { batch: 3, tokens: 4 });
+    await agrees(
+      program("p", [x], { padded, flat: formula("f - 0.5", { f: flat }), joined }),
+      { x: noise(3 * 4 * 12) },
+      { batch: 3, tokens: 4 },
+    );
   });
 
   test("gathered rows and index arithmetic", async () => {
@@ -90,7 +105,10 @@ describe("rows and columns", () => {
     const given = { x: noise(2 * 7 * 37), scale: noise(74, 3) };
     const forward = await agrees(program("forward", [x, scale], { normal }), given, { batch: 2, tokens: 7 });
     expect(forward.programs["forward"]!.steps).toHaveLength(1);
-    const plan = await agrees(program("p", [x, scale], { loss, dx: dx!, dscale: dscale! }), given, { batch: 2, tokens: 7 });
+    const plan = await agrees(program("p", [x, scale], { loss, dx: dx!, dscale: dscale! }), given, {
+      batch: 2,
+      tokens: 7,
+    });
     expect(plan.programs["p"]!.steps.length).toBeLessThanOrEqual(5);
   });
 
@@ -100,14 +118,21 @@ describe("rows and columns", () => {
     const columns = reduce("sum", formula("x * x", { x }), ["batch", "tokens"]);
     const perBatch = reduce("max", x, ["tokens"]);
     const middle = reduce("sum", x, ["batch", "width"]);
-    await agrees(program("p", [x], { total, columns, perBatch, middle }), { x: noise(3 * 41 * 10) }, { batch: 3, tokens: 41 });
+    await agrees(
+      program("p", [x], { total, columns, perBatch, middle }),
+      { x: noise(3 * 41 * 10) },
+      { batch: 3, tokens: 41 },
+    );
   });
 });
 
 describe("state", () => {
   test("is replaced in place, and parameters are ranges of an arena", async () => {
     const arena = input("parameters", "f32", [{ name: "parameter", size: size(24) }], "state");
-    const weight = parameter(arena, "w", 4, [{ name: "out", size: size(4) }, { name: "in", size: size(5) }]);
+    const weight = parameter(arena, "w", 4, [
+      { name: "out", size: size(4) },
+      { name: "in", size: size(5) },
+    ]);
     const rows = reduce("sum", weight, ["in"]);
     const next = formula("p * 0.5 + 1.0", { p: arena });
     const plan = await agrees(program("p", [arena], { rows }, { parameters: next }), { parameters: noise(24) });
@@ -124,7 +149,10 @@ describe("state", () => {
 describe("what depends on sizes alone", () => {
   test("is computed when a shape is bound", async () => {
     const x = input("x", "f32", [tokens, width(4)]);
-    const angle = formula("f64(t) * f", { t: expand(index("tokens", tokens.size), [tokens, width(4)]), f: constant([1, 0.1, 0.01, 0.001], "f64", [width(4)]) });
+    const angle = formula("f64(t) * f", {
+      t: expand(index("tokens", tokens.size), [tokens, width(4)]),
+      f: constant([1, 0.1, 0.01, 0.001], "f64", [width(4)]),
+    });
     const table = cast(formula("sin(a)", { a: angle }), "f32");
     const y = formula("x + s", { x, s: reduce("sum", formula("t * t", { t: table }), ["tokens"]) });
     const plan = await agrees(program("p", [x], { y }), { x: noise(28) }, { tokens: 7 });
@@ -137,7 +165,12 @@ describe("a transformer block", () => {
   const linear = (x: Edge, weight: Edge, bias: Edge): Edge => {
     const lead = x.shape.slice(0, -1).map((_, i) => i);
     const labels = { left: [...lead, 90], right: [91, 90], result: [...lead, 91] };
-    const y = contract(x, weight, labels, x.shape.map((each) => each.name));
+    const y = contract(
+      x,
+      weight,
+      labels,
+      x.shape.map((each) => each.name),
+    );
     return formula("y + b", { y, b: bias });
   };
 
@@ -152,16 +185,36 @@ describe("a transformer block", () => {
     const upBias = input("upBias", "f32", [width(4 * D)]);
     const down = input("down", "f32", [axis("out", D), axis("in", 4 * D)]);
     const heads = (y: Edge, name: string): Edge =>
-      rearrange(y, [[batch.size], [tokens.size], [size(H), size(D / H)]], [[0], [1], [2], [3]], ["batch", name, "heads", "head"]);
+      rearrange(
+        y,
+        [[batch.size], [tokens.size], [size(H), size(D / H)]],
+        [[0], [1], [2], [3]],
+        ["batch", name, "heads", "head"],
+      );
     const n = formula("n * (1.0 + g)", { n: layerNorm(x), g: gate });
     const [q, k, v] = weights.map((weight, i) => heads(linear(n, weight, bias), i === 0 ? "tokens" : "keys"));
     const { o } = attention(
       { q: q!, k: k!, v: v!, lengths: [lengths] },
-      { heads: "heads", queries: "tokens", keys: "keys", head: "head", scale: (D / H) ** -0.5, causal: false, segments: [tokens.size] },
+      {
+        heads: "heads",
+        queries: "tokens",
+        keys: "keys",
+        head: "head",
+        scale: (D / H) ** -0.5,
+        causal: false,
+        segments: [tokens.size],
+      },
     );
-    const merged = rearrange(o, o.shape.map((each) => [each.size]), [[0], [1], [2, 3]], ["batch", "tokens", "width"]);
+    const merged = rearrange(
+      o,
+      o.shape.map((each) => [each.size]),
+      [[0], [1], [2, 3]],
+      ["batch", "tokens", "width"],
+    );
     const h = formula("x + g * y", { x, g: gate, y: linear(merged, weights[3]!, bias) });
-    const f = formula("0.5 * x * (1 + tanh(0.79788456 * (x + 0.044715 * x^3)))", { x: linear(layerNorm(h), up, upBias) });
+    const f = formula("0.5 * x * (1 + tanh(0.79788456 * (x + 0.044715 * x^3)))", {
+      x: linear(layerNorm(h), up, upBias),
+    });
     const y = formula("x + g * y", { x: h, g: gate, y: linear(f, down, bias) });
     const loss = reduce("sum", formula("y * y", { y }), ["batch", "tokens", "width"]);
     const wanted = { x, gate, q: weights[0]!, k: weights[1]!, v: weights[2]!, o: weights[3]!, bias, up, upBias, down };
@@ -172,7 +225,9 @@ describe("a transformer block", () => {
       x: noise(3 * 17 * D),
       gate: noise(3 * D, 2),
       lengths: Int32Array.of(17, 5, 9),
-      ...Object.fromEntries(["q", "k", "v", "o"].map((name, i) => [name, noise(D * D, 10 + i).map((each) => each * 0.3)])),
+      ...Object.fromEntries(
+        ["q", "k", "v", "o"].map((name, i) => [name, noise(D * D, 10 + i).map((each) => each * 0.3)]),
+      ),
       bias: noise(D, 4),
       up: noise(4 * D * D, 5).map((each) => each * 0.2),
       upBias: noise(4 * D, 6),

@@ -18,13 +18,29 @@ let device: Promise<Device> | undefined;
 
 export function cpu(): Promise<Device> {
   const folder = join(root, "templates/cpu/prelude");
-  const prelude = Object.fromEntries(readdirSync(folder).map((file) => [file, readFileSync(join(folder, file), "utf8")]));
-  device ??= createCpuDevice({ prelude, hostSource: readFileSync(join(root, "templates/cpu/host/executor.cpp"), "utf8") });
+  const prelude = Object.fromEntries(
+    readdirSync(folder).map((file) => [file, readFileSync(join(folder, file), "utf8")]),
+  );
+  device ??= createCpuDevice({
+    prelude,
+    hostSource: readFileSync(join(root, "templates/cpu/host/executor.cpp"), "utf8"),
+  });
   return device;
 }
 
-export function program(name: string, inputs: readonly Edge[], outputs: Record<string, Edge>, next: Record<string, Edge> = {}): Program {
-  return { name, inputs, outputs: new Map(Object.entries(outputs)), next: new Map(Object.entries(next)), equalities: takeUndecided() };
+export function program(
+  name: string,
+  inputs: readonly Edge[],
+  outputs: Record<string, Edge>,
+  next: Record<string, Edge> = {},
+): Program {
+  return {
+    name,
+    inputs,
+    outputs: new Map(Object.entries(outputs)),
+    next: new Map(Object.entries(next)),
+    equalities: takeUndecided(),
+  };
 }
 
 export function planOf(programs: readonly Program[], precision: Precision = "f32"): Plan {

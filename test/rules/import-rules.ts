@@ -9,7 +9,13 @@ interface AreaRule {
   readonly because: string;
 }
 
-const graphLanguage = ["compiler/graph", "compiler/graph/dim.ts", "compiler/ops", "compiler/notation", "contract"] as const;
+const graphLanguage = [
+  "compiler/graph",
+  "compiler/graph/dim.ts",
+  "compiler/ops",
+  "compiler/notation",
+  "contract",
+] as const;
 
 /** Every compiler area but the commands, which alone know the runtime. */
 const wholeCompiler = [
