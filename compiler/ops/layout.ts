@@ -203,14 +203,16 @@ export function solveFactors(total: Dim, known: readonly (Dim | undefined)[]): D
   return missing === undefined ? undefined : known.map((factor) => factor ?? missing);
 }
 
-/** A zero for every element of a tensor. */
+/**
+ * A zero for every element of a tensor. The zeros of differentiation stand for what is absent: unlike a zero that a
+ * user wrote, they may be dropped from products, whatever the other factor is.
+ */
 export function zerosLike(x: Edge): Edge {
-  const zero = makeNode(
-    { op: "constant", type: { dtype: x.dtype, shape: [] }, values: ZERO_TABLE },
-    [],
-    [{ dtype: x.dtype, shape: [] }],
-  );
-  return expand(only(remember(zero)), x.shape);
+  const type = { dtype: x.dtype, shape: [] };
+  return expand(only(remember(makeNode({ op: "constant", type, values: ZERO_TABLE }, [], [type], ABSENT))), x.shape);
 }
 
+export const isZeros = (edge: Edge): boolean => edge.node.operation.op === "constant" && edge.node.identity === ABSENT;
+
+const ABSENT = "absent";
 const ZERO_TABLE: readonly number[] = Object.freeze([0]);
