@@ -46,10 +46,11 @@ const stopGradientIsOver = rule("stopGradientIsOver", "stopGradient", {
 });
 
 const reduceOfReduce = rule("reduceOfReduce", "reduce", {
-  because: "a sum of sums is one sum, and so for maxima and minima",
-  match: ({ operation, axes }, [x]) => {
+  because:
+    "a sum of sums is one sum, and so for maxima and minima; where the inner one is read elsewhere, it is cheaper",
+  match: ({ operation, axes }, [x], _, isShared) => {
     const inner = madeBy("reduce", x);
-    if (inner?.operation.operation !== operation) return undefined;
+    if (x === undefined || inner?.operation.operation !== operation || isShared(x)) return undefined;
     return { operation, x: inner.x, axes: [...inner.operation.axes, ...axes] };
   },
   build: ({ operation, x, axes }) => reduce(operation, x, axes),

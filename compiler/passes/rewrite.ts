@@ -62,7 +62,7 @@ export interface Rule {
   /** The operation at the root of the pattern. */
   readonly root: OperationName;
   /** What takes the place of the root's results; undefined where the rule does not apply. */
-  readonly rewrite: (node: Node) => readonly Edge[] | undefined;
+  readonly rewrite: (node: Node, isShared: (edge: Edge) => boolean) => readonly Edge[] | undefined;
 }
 
 /** A rule from its parts: `match` binds what `build` needs, or is undefined. A root with several results builds a list. */
@@ -75,6 +75,8 @@ export function rule<Name extends OperationName, Bound>(
       operation: OperationOf<Name>,
       inputs: readonly Edge[],
       results: readonly Edge[],
+      /** Whether others read the edge too, so that it is computed whatever the rule does. */
+      isShared: (edge: Edge) => boolean,
     ) => Bound | undefined;
     readonly build: (bound: Bound) => Edge | readonly Edge[];
   },
@@ -83,8 +85,8 @@ export function rule<Name extends OperationName, Bound>(
     name,
     because: parts.because,
     root,
-    rewrite: ({ operation, inputs, results }) => {
-      const bound = parts.match(operation as OperationOf<Name>, inputs, results);
+    rewrite: ({ operation, inputs, results }, isShared) => {
+      const bound = parts.match(operation as OperationOf<Name>, inputs, results, isShared);
       if (bound === undefined) return undefined;
       const built = parts.build(bound);
       return "node" in built ? [built] : built;
@@ -115,17 +117,21 @@ export function rewriteProgram(program: Program, rules: readonly Rule[]): Progra
   const byRoot = new Map<OperationName, readonly Rule[]>();
   for (const each of rules) byRoot.set(each.root, [...(byRoot.get(each.root) ?? []), each]);
   const done = new Map<Node, readonly Edge[]>();
+  const uses = countUses(program);
+  const isShared = (edge: Edge): boolean => (uses.get(edge.node) ?? 0) > 1;
   const settle = (node: Node, trail: readonly string[]): readonly Edge[] => {
     const known = done.get(node);
     if (known !== undefined) return known;
     const onward = (edge: Edge): Edge => settle(edge.node, trail)[edge.result] ?? edge;
     const rebuilt = rebuild(node, node.inputs.map(onward));
+    const [first] = rebuilt;
+    if (first !== undefined && first.node !== node) uses.set(first.node, uses.get(node) ?? 0);
     const results = rebuilt === node.results ? step(node, trail) : rebuilt.map(onward);
     done.set(node, results);
     return results;
   };
   const step = (node: Node, trail: readonly string[]): readonly Edge[] => {
-    const applied = applyFirst(node, byRoot);
+    const applied = applyFirst(node, byRoot.get(node.operation.op) ?? [], isShared);
     if (applied === undefined) return node.results;
     const longer = [...trail, applied.name];
     if (longer.length > MAX_STEPS) {
@@ -136,14 +142,25 @@ export function rewriteProgram(program: Program, rules: readonly Rule[]): Progra
   return mapProgram(program, (node) => settle(node, []));
 }
 
+/** How often the results of each node are read. */
+function countUses(program: Program): Map<Node, number> {
+  const uses = new Map<Node, number>();
+  const edges = programEdges(program);
+  for (const { node } of [...edges, ...nodesOf(edges).flatMap(({ inputs }) => inputs)]) {
+    uses.set(node, (uses.get(node) ?? 0) + 1);
+  }
+  return uses;
+}
+
 /** The first rule that applies to a node and what it makes of it, checked to be of the same type. */
 function applyFirst(
   node: Node,
-  byRoot: ReadonlyMap<OperationName, readonly Rule[]>,
+  rules: readonly Rule[],
+  isShared: (edge: Edge) => boolean,
 ): { readonly name: string; readonly made: readonly Edge[] } | undefined {
   if (node.identity !== "") return undefined;
-  for (const { name, rewrite } of byRoot.get(node.operation.op) ?? []) {
-    const made = atOrigin(node, () => rewrite(node));
+  for (const { name, rewrite } of rules) {
+    const made = atOrigin(node, () => rewrite(node, isShared));
     if (made === undefined || node.results.every((edge, i) => edge === made[i])) continue;
     for (const [i, edge] of node.results.entries()) {
       const other = made[i];
