@@ -137,5 +137,7 @@ function wrongValue(key: string, setting: Setting<unknown>, value: unknown, { na
   });
 }
 
-const show = (value: unknown): string =>
-  typeof value === "string" || typeof value === "object" ? JSON.stringify(value) : String(value);
+function show(value: unknown): string {
+  if (typeof value === "number") return String(value);
+  return JSON.stringify(value ?? null);
+}

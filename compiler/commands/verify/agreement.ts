@@ -1,0 +1,101 @@
+/**
+ * When do a computed and a recorded tensor agree?
+ *
+ *                      float32                                  bfloat16
+ *   outputs            max error <= 1e-5 x largest magnitude    3e-2 x largest magnitude
+ *   gradients          max error <= 1e-4 x largest magnitude    L2 error <= 4e-2 x L2 norm
+ *   trained, sampled   max error <= 1e-4 x largest magnitude    not compared
+ *
+ * A gradient's size is at least 1e-2 of the largest one in the file: some gradients are zero in exact arithmetic, and
+ * what is recorded of them is rounding noise. Magnitudes are those of the entries that are compared.
+ */
+import type { Precision } from "./devices.ts";
+import type { RecordedTensor } from "./recording.ts";
+
+export type Kind = "output" | "gradient" | "trained" | "sampled";
+
+export interface Comparison {
+  readonly name: string;
+  readonly kind: Kind;
+  readonly recorded: RecordedTensor;
+  readonly computed: ArrayLike<number>;
+  /** 0/1 over leading axes of the recorded tensor. */
+  readonly valid?: RecordedTensor | undefined;
+}
+
+export interface Verdict {
+  readonly name: string;
+  readonly kind: Kind;
+  readonly error: number;
+  readonly tolerance: number;
+  readonly ok: boolean;
+}
+
+/** How the size of a tensor and of a difference are measured, and how much of it may differ. */
+interface Rule {
+  readonly measure: (values: Iterable<number>) => number;
+  readonly share: number;
+}
+
+const largest = (values: Iterable<number>): number => {
+  let most = 0;
+  for (const value of values) {
+    const magnitude = Math.abs(value);
+    if (!(magnitude <= most)) most = magnitude; // NaN stays, and fails
+    if (Number.isNaN(most)) return NaN;
+  }
+  return most;
+};
+
+const norm = (values: Iterable<number>): number => {
+  let sum = 0;
+  for (const value of values) sum += value * value;
+  return Math.sqrt(sum);
+};
+
+const RULES: Readonly<Record<Precision, Readonly<Record<Kind, Rule | undefined>>>> = {
+  f32: {
+    output: { measure: largest, share: 1e-5 },
+    gradient: { measure: largest, share: 1e-4 },
+    trained: { measure: largest, share: 1e-4 },
+    sampled: { measure: largest, share: 1e-4 },
+  },
+  bf16: {
+    output: { measure: largest, share: 3e-2 },
+    gradient: { measure: norm, share: 4e-2 },
+    trained: undefined,
+    sampled: undefined,
+  },
+};
+
+export const isCompared = (kind: Kind, precision: Precision): boolean => RULES[precision][kind] !== undefined;
+
+const GRADIENT_FLOOR = 1e-2;
+
+export function compare(comparisons: readonly Comparison[], precision: Precision): Verdict[] {
+  const rules = RULES[precision];
+  const sizes = comparisons.map((each) => {
+    const rule = rules[each.kind];
+    return rule === undefined ? 0 : rule.measure(compared(each).map(([recorded]) => recorded));
+  });
+  const gradients = sizes.filter((_, i) => comparisons[i]?.kind === "gradient");
+  const floor = GRADIENT_FLOOR * gradients.reduce((a, b) => Math.max(a, b), 0);
+  return comparisons.flatMap((each, i): Verdict[] => {
+    const rule = rules[each.kind];
+    if (rule === undefined) return [];
+    const size = each.kind === "gradient" ? Math.max(sizes[i]!, floor) : sizes[i]!;
+    const error = rule.measure(compared(each).map(([recorded, computed]) => computed - recorded));
+    const tolerance = rule.share * size;
+    return [{ name: each.name, kind: each.kind, error, tolerance, ok: error <= tolerance }];
+  });
+}
+
+/** Pairs of recorded and computed values, without the entries that padding fills. */
+function compared({ recorded, computed, valid }: Comparison): [number, number][] {
+  const perFlag = valid === undefined ? 1 : recorded.data.length / valid.data.length;
+  const pairs: [number, number][] = [];
+  recorded.data.forEach((value, i) => {
+    if (valid?.data[Math.floor(i / perFlag)] !== 0) pairs.push([value, computed[i] ?? NaN]);
+  });
+  return pairs;
+}
