@@ -9,6 +9,8 @@ import { applySizeOperation, printSize, type Size } from "../../contract/size.ts
 
 export interface Dim {
   readonly key: string;
+  /** Different for different dims: a short name for keys of things that contain dims. */
+  readonly id: number;
   /** The terms of the polynomial, sorted by their key; an empty list is zero. */
   readonly terms: readonly Term[];
 }
@@ -28,9 +30,16 @@ type AtomOperation = "floorDiv" | "mod" | "min" | "max" | "ceilSqrt";
 export type DimLike = Dim | number;
 
 const interned = new Map<string, Dim>();
+const constants = new Map<number, Dim>();
+const sums = new Map<number, Dim>();
+const products = new Map<number, Dim>();
 
 export function constant(value: number): Dim {
-  return fromTerms([{ coefficient: value, factors: [], key: "" }]);
+  const known = constants.get(value);
+  if (known !== undefined) return known;
+  const made = fromTerms([{ coefficient: value, factors: [], key: "" }]);
+  constants.set(value, made);
+  return made;
 }
 
 export const symbol = (name: string): Dim => fromFactor({ kind: "symbol", name, key: name });
@@ -41,28 +50,49 @@ export const ZERO = constant(0);
 export const ONE = constant(1);
 
 export function add(...dims: readonly DimLike[]): Dim {
-  return fromTerms(dims.flatMap((dim) => toDim(dim).terms));
+  const [first, second] = dims;
+  if (dims.length !== 2 || first === undefined || second === undefined) {
+    return fromTerms(dims.flatMap((dim) => toDim(dim).terms));
+  }
+  const [a, b] = [toDim(first), toDim(second)];
+  if (a === ZERO) return b;
+  if (b === ZERO) return a;
+  return remembered(sums, a, b, () => fromTerms([...a.terms, ...b.terms]));
 }
 
 export const subtract = (a: DimLike, b: DimLike): Dim => add(a, multiply(b, -1));
 
 export function multiply(...dims: readonly DimLike[]): Dim {
-  return dims.map(toDim).reduce((a, b) => {
-    if (a === ONE) return b;
-    if (b === ONE) return a;
-    const terms: Term[] = [];
-    for (const x of a.terms) {
-      for (const y of b.terms) {
-        const factors = [...x.factors, ...y.factors].sort(byKey);
-        terms.push({
-          coefficient: x.coefficient * y.coefficient,
-          factors,
-          key: factors.map((factor) => factor.key).join("*"),
-        });
-      }
-    }
-    return fromTerms(terms);
-  }, ONE);
+  return dims.map(toDim).reduce(product, ONE);
+}
+
+function product(a: Dim, b: Dim): Dim {
+  if (a === ONE || b === ZERO) return b;
+  if (b === ONE || a === ZERO) return a;
+  return remembered(products, a, b, () =>
+    fromTerms(
+      a.terms.flatMap((x) =>
+        b.terms.map((y): Term => {
+          const factors = [...x.factors, ...y.factors].sort(byKey);
+          return {
+            coefficient: x.coefficient * y.coefficient,
+            factors,
+            key: factors.map((factor) => factor.key).join("*"),
+          };
+        }),
+      ),
+    ),
+  );
+}
+
+/** The same few sizes meet again and again: a pair's result is kept. */
+function remembered(results: Map<number, Dim>, a: Dim, b: Dim, make: () => Dim): Dim {
+  const pair = a.id * 2 ** 26 + b.id;
+  const known = results.get(pair);
+  if (known !== undefined) return known;
+  const made = make();
+  results.set(pair, made);
+  return made;
 }
 
 /** `floor(a / b)`; exact when every term of `a` contains `b`. */
@@ -215,7 +245,11 @@ function fromTerms(terms: readonly Term[]): Dim {
   const key = kept.map((term) => `${String(term.coefficient)}${term.key === "" ? "" : `*${term.key}`}`).join("+");
   const known = interned.get(key);
   if (known !== undefined) return known;
-  const made: Dim = Object.freeze({ key, terms: Object.freeze(kept.map((term) => Object.freeze(term))) });
+  const made: Dim = Object.freeze({
+    key,
+    id: interned.size,
+    terms: Object.freeze(kept.map((term) => Object.freeze(term))),
+  });
   interned.set(key, made);
   return made;
 }

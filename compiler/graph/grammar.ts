@@ -1,21 +1,34 @@
 /**
- * The grammar of a program's text, to plain records; `parse.ts` makes nodes of them.
+ * The grammar of a program's text, to plain records; `parse.ts` makes nodes of them. Fields and sizes are those of
+ * `notation/fields.ts`.
  *
  *   program   = "program" text { statement }
  *   statement = ref "=" word [ "(" ref { "," ref } ")" ] { field } ":" type { "," type }
  *             | word { ref } | word text "=" ref | word size "=" size text
- *   field     = text | list | word [ "=" value ]
- *   value     = text | list | size                      list = "[" [ value { "," value } ] "]"
  *   type      = word "[" [ axis { "," axis } ] "]"      axis = ( word | text ) [ "=" size ]
- *   size      = product { "+" product }                 product = factor { "*" factor }
- *   factor    = number | word [ "(" size { "," size } ")" ] | "(" size ")"
  */
-import { createToken, EmbeddedActionsParser, Lexer } from "chevrotain";
-import type { IToken, ParserMethod } from "chevrotain";
-import { SIZE_OPERATIONS, type Size, type SizeOperation } from "../../contract/size.ts";
+import { Lexer } from "chevrotain";
+import type { Size } from "../../contract/size.ts";
+import {
+  Begin,
+  Binds,
+  Close,
+  Colon,
+  Comma,
+  End,
+  FIELD_TOKENS,
+  FieldParser,
+  Open,
+  Ref,
+  Space,
+  Text,
+  unquote,
+  Word,
+  type Fields,
+  type Rule,
+} from "../notation/fields.ts";
 import { messages, runGrammar } from "../notation/grammar.ts";
 import { slip, type Source } from "../notation/slip.ts";
-import type { Value } from "./spelling.ts";
 
 export interface AxisSyntax {
   readonly name: string;
@@ -31,8 +44,7 @@ export type StatementSyntax = { readonly at: number } & (
       readonly number: number;
       readonly operation: string;
       readonly inputs: readonly string[];
-      readonly plain: readonly Value[];
-      readonly keyed: ReadonlyMap<string, Value>;
+      readonly fields: Fields;
       readonly types: readonly TypeSyntax[];
     }
   | { readonly kind: "list"; readonly word: string; readonly refs: readonly string[] }
@@ -50,41 +62,11 @@ export interface ProgramSyntax {
   readonly statements: readonly StatementSyntax[];
 }
 
-const Space = createToken({ name: "Space", pattern: /\s+/, group: Lexer.SKIPPED });
-const Comment = createToken({ name: "Comment", pattern: /\/\/[^\n]*/, group: Lexer.SKIPPED });
-const Text = createToken({ name: "Text", pattern: /"(?:[^"\\\n]|\\.)*"/, label: "a text" });
-const Ref = createToken({ name: "Ref", pattern: /%\d+(?:\.\d+)?/, label: "a node" });
-const NumberToken = createToken({
-  name: "Number",
-  pattern: /-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|Infinity(?![\w.'])|NaN(?![\w.']))/,
-  label: "a number",
-});
-const Word = createToken({ name: "Word", pattern: /[A-Za-z_][A-Za-z0-9_.']*/, label: "a word" });
-const symbol = (pattern: string) => createToken({ name: pattern, pattern, label: `\`${pattern}\`` });
-const [Binds, Open, Close, Begin, End, Comma, Colon, Plus, Times] = [
-  symbol("="),
-  symbol("("),
-  symbol(")"),
-  symbol("["),
-  symbol("]"),
-  symbol(","),
-  symbol(":"),
-  symbol("+"),
-  symbol("*"),
-];
-export const TOKENS = [
-  ...[Space, Comment, Text, Ref, NumberToken, Word],
-  ...[Binds, Open, Close, Begin, End, Comma, Colon, Plus, Times],
-];
+const TOKENS = [Space, ...FIELD_TOKENS];
 
-type Rule<Result> = ParserMethod<[], Result>;
-
-const unquote = ({ image }: IToken): string => (image.startsWith('"') ? (JSON.parse(image) as string) : image);
-const isSizeOperation = (name: string): name is SizeOperation => (SIZE_OPERATIONS as readonly string[]).includes(name);
-
-class ProgramParser extends EmbeddedActionsParser {
+class ProgramParser extends FieldParser {
   constructor() {
-    super(TOKENS, { errorMessageProvider: messages("a node or an output") });
+    super(TOKENS, messages("a node or an output"));
     this.performSelfAnalysis();
   }
 
@@ -100,8 +82,6 @@ class ProgramParser extends EmbeddedActionsParser {
 
   readonly node: Rule<StatementSyntax> = this.RULE("node", () => {
     const inputs: string[] = [];
-    const plain: Value[] = [];
-    const keyed = new Map<string, Value>();
     const types: TypeSyntax[] = [];
     const { image, startOffset } = this.CONSUME(Ref);
     this.CONSUME(Binds);
@@ -111,27 +91,11 @@ class ProgramParser extends EmbeddedActionsParser {
       this.AT_LEAST_ONE_SEP({ SEP: Comma, DEF: () => inputs.push(this.CONSUME1(Ref).image) });
       this.CONSUME(Close);
     });
-    this.MANY(() =>
-      this.OR([
-        { ALT: () => plain.push({ text: unquote(this.CONSUME(Text)) }) },
-        { ALT: () => plain.push(this.SUBRULE(this.list)) },
-        {
-          ALT: () => {
-            const key = this.CONSUME1(Word).image;
-            const value = this.OPTION1(() => {
-              this.CONSUME1(Binds);
-              return this.SUBRULE(this.value);
-            });
-            if (value === undefined) plain.push(key);
-            else keyed.set(key, value);
-          },
-        },
-      ]),
-    );
+    const fields = this.SUBRULE(this.fields);
     this.CONSUME(Colon);
     this.AT_LEAST_ONE_SEP1({ SEP: Comma, DEF: () => types.push(this.SUBRULE(this.type)) });
     const kind = "node" as const;
-    return { kind, number: Number(image.slice(1)), operation, inputs, plain, keyed, types, at: startOffset };
+    return { kind, number: Number(image.slice(1)), operation, inputs, fields, types, at: startOffset };
   });
 
   readonly port: Rule<StatementSyntax> = this.RULE("port", () => {
@@ -183,64 +147,6 @@ class ProgramParser extends EmbeddedActionsParser {
     this.CONSUME(End);
     return { dtype, axes };
   });
-
-  readonly value: Rule<Value> = this.RULE("value", () =>
-    this.OR<Value>([
-      { ALT: () => ({ text: unquote(this.CONSUME(Text)) }) },
-      { ALT: () => this.SUBRULE(this.list) },
-      { ALT: () => this.SUBRULE(this.size) },
-    ]),
-  );
-
-  readonly list: Rule<Value> = this.RULE("list", () => {
-    const list: Value[] = [];
-    this.CONSUME(Begin);
-    this.MANY_SEP({ SEP: Comma, DEF: () => list.push(this.SUBRULE(this.value)) });
-    this.CONSUME(End);
-    return { list };
-  });
-
-  readonly size: Rule<Size> = this.RULE("size", (): Size => {
-    const terms: Size[] = [];
-    this.AT_LEAST_ONE_SEP({ SEP: Plus, DEF: () => terms.push(this.SUBRULE(this.product)) });
-    return terms.length === 1 ? terms[0]! : ["+", ...terms];
-  });
-
-  readonly product: Rule<Size> = this.RULE("product", (): Size => {
-    const factors: Size[] = [];
-    this.AT_LEAST_ONE_SEP({ SEP: Times, DEF: () => factors.push(this.SUBRULE(this.factor)) });
-    return factors.length === 1 ? factors[0]! : ["*", ...factors];
-  });
-
-  readonly factor: Rule<Size> = this.RULE("factor", () =>
-    this.OR<Size>([
-      { ALT: () => Number(this.CONSUME(NumberToken).image) },
-      {
-        ALT: () => {
-          const { image } = this.CONSUME(Word);
-          const args = this.OPTION({
-            GATE: () => isSizeOperation(image),
-            DEF: () => {
-              const found: Size[] = [];
-              this.CONSUME(Open);
-              this.AT_LEAST_ONE_SEP({ SEP: Comma, DEF: () => found.push(this.SUBRULE(this.size)) });
-              this.CONSUME(Close);
-              return found;
-            },
-          });
-          return args === undefined || !isSizeOperation(image) ? image : [image, ...args];
-        },
-      },
-      {
-        ALT: () => {
-          this.CONSUME1(Open);
-          const inner = this.SUBRULE1(this.size);
-          this.CONSUME1(Close);
-          return inner;
-        },
-      },
-    ]),
-  );
 }
 
 const HINTS = { foreign: {}, unexpected: () => undefined };

@@ -164,7 +164,7 @@ function keyOf(value: unknown): string {
     return typeof value === "string" ? JSON.stringify(value) : String(value);
   if (isTable(value)) return `#${tableDigest(value)}`;
   if (Array.isArray(value)) return `[${value.map(keyOf).join()}]`;
-  if ("terms" in value && "key" in value) return `<${String(value.key)}>`;
+  if ("terms" in value && "key" in value) return `<${String((value as Dim).id)}>`;
   if ("kind" in value && "id" in value) return `e${String(value.id)}`;
   const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
   return `{${fields.map(([name, part]) => `${name}:${keyOf(part)}`).join()}}`;

@@ -50,13 +50,13 @@ function readNode(
   statement: StatementSyntax & { readonly kind: "node" },
   refer: (ref: string, at: number) => Edge,
 ): Node {
-  const { operation: name, plain, keyed, at } = statement;
+  const { operation: name, fields, at } = statement;
   if (!isOperationName(name)) throw slip(source, at, `there is no operation \`${name}\``);
   const inputs = statement.inputs.map((ref) => refer(ref, at));
   const types = statement.types.map((type) => readType(source, type, at));
-  const identity = keyed.get("identity");
+  const identity = fields.keyed.get("identity");
   try {
-    const operation = readOperation(name, { fields: { plain, keyed }, inputs, types });
+    const operation = readOperation(name, { fields, inputs, types });
     const derived = resultTypes(operation, inputs);
     if (typeof derived === "string") throw new SpellingError(derived);
     const agrees = derived.length === types.length && derived.every((type, i) => sameType(type, types[i]!));

@@ -10,11 +10,12 @@
  * `%2.1` is result 1 of a node that has several. Numbers count the nodes of this text; they mean nothing outside it.
  */
 import { formatLocation } from "../../contract/diagnostic.ts";
+import { printName } from "../notation/fields.ts";
 import { printDim } from "./dim.ts";
 import { nodesOf, programEdges, tableDigest, type Edge, type Node, type Program, type TensorType } from "./node.ts";
 import { originOf } from "./origin.ts";
 import type { Axis } from "./shape.ts";
-import { printFields, printName } from "./spelling.ts";
+import { printFields } from "./spelling.ts";
 
 /** Tables up to this many values are written out in a trace. */
 const SHORT_TABLE = 8;

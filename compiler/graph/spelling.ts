@@ -4,19 +4,9 @@
  */
 import { staticValue, fromSize, printDim, type Dim } from "./dim.ts";
 import { registerOf, type ScalarType } from "../../contract/dtype.ts";
-import type { Size } from "../../contract/size.ts";
+import { printList, printName, printNumber, type Fields, type Value } from "../notation/fields.ts";
 import { parseFormula, printFormula } from "../notation/formula.ts";
 import type { AttentionFacts, Edge, Operation, OperationName, OperationOf, TensorType } from "./node.ts";
-
-/** A value as the grammar reads it: a size (or a number, or a word), a text in quotes, a list. */
-export type Value = Size | { readonly text: string } | { readonly list: readonly Value[] };
-
-/** What stands between the operands and the types of a node. */
-export interface Fields {
-  /** Texts, words and lists without a key, in order. */
-  readonly plain: readonly Value[];
-  readonly keyed: ReadonlyMap<string, Value>;
-}
 
 export interface Written {
   readonly fields: Fields;
@@ -29,14 +19,7 @@ interface Spelling<Name extends OperationName> {
   readonly read: (written: Written) => OperationOf<Name>;
 }
 
-/** A name as a bare word where that can be read back, else in quotes. */
-export const printName = (name: string): string =>
-  /^[A-Za-z_][A-Za-z0-9_.']*$/.test(name) && name !== "Infinity" && name !== "NaN" ? name : JSON.stringify(name);
-export const printNumber = (value: number): string => (Object.is(value, -0) ? "-0" : String(value));
-
-const printList = <Item>(items: readonly Item[], print: (item: Item) => string): string =>
-  `[${items.map(print).join(", ")}]`;
-const printDims = (dims: readonly Dim[]): string => printList(dims, printDim);
+export const printDims = (dims: readonly Dim[]): string => printList(dims, printDim);
 
 /** A field that is missing, or of another kind than the operation wants. */
 export class SpellingError extends Error {}
@@ -47,20 +30,24 @@ export function readText(value: Value | undefined, what: string): string {
   throw new SpellingError(`${what} is missing, or no name`);
 }
 
-function readDim(value: Value | undefined, what: string): Dim {
+export function readDim(value: Value | undefined, what: string): Dim {
   if (value === undefined || (typeof value === "object" && ("text" in value || "list" in value))) {
     throw new SpellingError(`${what} is missing, or no size`);
   }
   return fromSize(value);
 }
 
-function readNumber(value: Value | undefined, what: string): number {
+export function readNumber(value: Value | undefined, what: string): number {
   const number = typeof value === "number" ? value : staticValue(readDim(value, what));
   if (number === undefined) throw new SpellingError(`${what} is no number`);
   return number;
 }
 
-function readList<Item>(value: Value | undefined, what: string, read: (item: Value, what: string) => Item): Item[] {
+export function readList<Item>(
+  value: Value | undefined,
+  what: string,
+  read: (item: Value, what: string) => Item,
+): Item[] {
   if (typeof value !== "object" || !("list" in value)) throw new SpellingError(`${what} is missing, or no list`);
   return value.list.map((item) => read(item, what));
 }

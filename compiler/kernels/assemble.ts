@@ -168,8 +168,8 @@ function collector(group: Group): {
   const accessFor = (access: Access): number => {
     const key = [
       access.operand,
-      access.strides.map((stride) => stride.key).join(),
-      access.lookups.map((lookup) => `${lookup.stride.key}:${String(lookup.index.id)}`).join(),
+      access.strides.map((stride) => stride.id).join(),
+      access.lookups.map((lookup) => `${lookup.stride.id}:${String(lookup.index.id)}`).join(),
       access.guard?.id ?? "",
     ].join("|");
     const at = known.get(key);

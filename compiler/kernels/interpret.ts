@@ -109,6 +109,7 @@ const set = (run: Run, name: string, value: number): void => {
 function evaluator(run: Run, roots: readonly Expression[]): (index: readonly number[]) => Float64Array {
   const results = new Float64Array(roots.length);
   const evaluate = compileEvaluator(roots, run.names);
+  const linear = run.names.indexOf("linear");
   const loads: { slot: number; load: (index: readonly number[]) => number }[] = [];
   const visited = new Set<number>();
   const need = (expressions: readonly Expression[]): void => {
@@ -124,7 +125,7 @@ function evaluator(run: Run, roots: readonly Expression[]): (index: readonly num
   need(roots);
   return (index) => {
     for (const { slot, load } of loads) run.values[slot] = load(index);
-    set(run, "linear", linearOf(run, index));
+    run.values[linear] = linearOf(run, index);
     evaluate(run.values, results);
     return results;
   };
@@ -142,9 +143,12 @@ function placer(run: Run, position: number): (index: readonly number[]) => numbe
   const roots = [...access.lookups.map((lookup) => lookup.index), ...guarded];
   const evaluate = compileEvaluator(roots, run.names);
   const found = new Float64Array(roots.length);
+  const linear = run.names.indexOf("linear");
   return (index) => {
-    set(run, "linear", linearOf(run, index));
-    evaluate(run.values, found);
+    if (roots.length > 0) {
+      run.values[linear] = linearOf(run, index);
+      evaluate(run.values, found);
+    }
     if (access.guard !== undefined && found[lookups.length] === 0) return undefined;
     let offset = 0;
     strides.forEach((stride, axis) => (offset += stride * (stride === 0 ? 0 : index[axis]!)));

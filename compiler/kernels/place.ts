@@ -48,8 +48,12 @@ export interface Coordinate {
 const NOWHERE: ReadonlyMap<number, Dim> = new Map();
 export const ORIGIN: Coordinate = { terms: NOWHERE, offset: ZERO, lookups: [] };
 
+const loops: Coordinate[] = [];
+
 /** The index of one loop. */
-export const along = (loop: number): Coordinate => ({ terms: new Map([[loop, ONE]]), offset: ZERO, lookups: [] });
+export function along(loop: number): Coordinate {
+  return (loops[loop] ??= { terms: new Map([[loop, ONE]]), offset: ZERO, lookups: [] });
+}
 
 export function scaled(coordinate: Coordinate, by: Dim): Coordinate {
   if (by === ONE) return coordinate;
@@ -71,9 +75,18 @@ export const shifted = (coordinate: Coordinate, by: Dim): Coordinate => ({
   offset: add(coordinate.offset, by),
 });
 
-export const coordinateKey = (coordinate: Coordinate): string =>
-  `${[...coordinate.terms].map(([loop, stride]) => `${String(loop)}:${stride.key}`).join()};${coordinate.offset.key};` +
-  coordinate.lookups.map((lookup) => `${lookup.stride.key}:${String(lookup.index.id)}`).join();
+const keys = new WeakMap<Coordinate, string>();
+
+/** A text that is equal for equal coordinates. */
+export function coordinateKey(coordinate: Coordinate): string {
+  const known = keys.get(coordinate);
+  if (known !== undefined) return known;
+  let key = `${coordinate.offset.id}`;
+  for (const [loop, stride] of coordinate.terms) key += `,${loop}:${stride.id}`;
+  for (const lookup of coordinate.lookups) key += `,${lookup.stride.id}@${lookup.index.id}`;
+  keys.set(coordinate, key);
+  return key;
+}
 
 type ViewOperation = "expand" | "rearrange" | "slice" | "split" | "stopGradient";
 type View = { [Name in ViewOperation]: OperationOf<Name> }[ViewOperation];
