@@ -22,9 +22,24 @@ interface CommandEntry {
 /** All commands, in the order of `soracc --help`. */
 const COMMANDS: readonly CommandEntry[] = [
   {
+    name: "compile",
+    summary: "turn a model into a training binary: one executable file",
+    load: () => import("./commands/compile.ts"),
+  },
+  {
     name: "verify",
     summary: "compare a model with tensors recorded from another implementation",
     load: () => import("./commands/verify.ts"),
+  },
+  {
+    name: "inspect",
+    summary: "show a model's programs after any pass, its steps, memory and kernels",
+    load: () => import("./commands/inspect.ts"),
+  },
+  {
+    name: "doctor",
+    summary: "say what this machine lacks, and the command that fixes it",
+    load: () => import("./commands/doctor.ts"),
   },
 ];
 

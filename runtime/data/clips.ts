@@ -49,6 +49,8 @@ export interface ScanOptions {
   readonly store?: ClipStore;
   /** Longer sequences are quarantined, with this as the reason. */
   readonly maxTokens?: number;
+  /** Longer clips are quarantined, with this as the reason. */
+  readonly maxFrames?: number;
   readonly limits?: ReadLimits;
   /** Programs running at the same time; 2 unless given. */
   readonly parallel?: number;
@@ -95,7 +97,8 @@ export async function scanClips(
   return { clips, quarantined, warned };
 }
 
-async function examine(file: string, path: string, { tools, patch, limits, maxTokens }: ScanOptions): Promise<Clip> {
+async function examine(file: string, path: string, options: ScanOptions): Promise<Clip> {
+  const { tools, patch, limits, maxTokens, maxFrames } = options;
   const facts = await probe(path, tools, limits);
   const rows = Math.floor(facts.height / patch);
   const columns = Math.floor(facts.width / patch);
@@ -105,6 +108,9 @@ async function examine(file: string, path: string, { tools, patch, limits, maxTo
   }
   if (tokens > (maxTokens ?? Infinity)) {
     throw unfit(path, `${tokens} patches are more than the ${maxTokens} that were allowed`);
+  }
+  if (facts.frames > (maxFrames ?? Infinity)) {
+    throw unfit(path, `${facts.frames} frames are more than the ${maxFrames} that were allowed`);
   }
   const { width, height, framesPerSecond, durationSeconds } = facts;
   return { file, path, frames: facts.frames, rows, columns, height, width, framesPerSecond, durationSeconds, tokens };

@@ -30,6 +30,7 @@ export interface DatasetOptions {
   /** Patch side in pixels. */
   readonly patch: number;
   readonly maxTokens?: number | undefined;
+  readonly maxFrames?: number | undefined;
   /** Bytes of decoded frames to keep in memory. */
   readonly budget?: number | undefined;
   readonly parallel?: number | undefined;
@@ -45,6 +46,7 @@ export async function openDataset(options: DatasetOptions): Promise<Dataset> {
   const scan = await scanClips(captions.samples, {
     ...{ tools, patch, store, parallel, limits },
     ...defined("maxTokens", options.maxTokens),
+    ...defined("maxFrames", options.maxFrames),
     ...defined("onProgress", options.onProgress),
   });
   const clips = new Map(scan.clips.map((clip) => [clip.path, clip]));

@@ -87,8 +87,12 @@ export const areaRules: Readonly<Record<string, AreaRule>> = {
     mayImport: wholeCompiler,
     because: "the pipeline is the compiler's story, without commands",
   },
+  "compiler/emit": {
+    mayImport: ["contract"],
+    because: "a training binary is a plan and the runtime's sources; how the plan came about is behind it",
+  },
   "compiler/commands": {
-    mayImport: [...wholeCompiler, "compiler/cli.ts", "runtime"],
+    mayImport: [...wholeCompiler, "compiler/emit", "compiler/cli.ts", "runtime"],
     because: "only commands may know the runtime",
   },
   "compiler/cli.ts": {

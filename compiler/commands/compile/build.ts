@@ -1,0 +1,126 @@
+/** From a model file and what the user chose to a plan: what `compile` and `inspect` share. */
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { Command } from "commander";
+import { Diagnostic } from "../../../contract/diagnostic.ts";
+import type { ParameterRange } from "../../../contract/plan.ts";
+import type { Program } from "../../graph/node.ts";
+import { staticValue } from "../../graph/dim.ts";
+import type { ParameterLayout } from "../../language/parameters.ts";
+import { parseMesh, printMesh, ranksOf, type Mesh } from "../../notation/mesh.ts";
+import type { Compilation, Precision } from "../../pipeline.ts";
+
+export interface BuildOptions {
+  readonly preset?: string;
+  readonly set: readonly string[];
+  readonly parallel?: string;
+  readonly target: string;
+  readonly precision?: string;
+}
+
+export interface Built extends Compilation {
+  readonly traced: readonly Program[];
+  readonly precision: Precision;
+  /** From the model's text to the plan. */
+  readonly seconds: number;
+}
+
+const PRECISIONS: readonly Precision[] = ["f32", "bf16"];
+const TARGETS: readonly string[] = ["cpu"];
+
+/** Options that choose what is compiled. */
+export const addBuildOptions = (command: Command): Command =>
+  command
+    .argument("<model>", "a .sora.ts file")
+    .option("--preset <name>", "one of the model's presets")
+    .option("--set <key=value>", "change a setting; may be given several times", (text: string, before: string[]) => [...before, text], [])
+    .option("--parallel <mesh>", 'how ranks work together, as in "data=2 sequence=4:fastseq zero=2"')
+    .option("--target <name>", "what the kernels are for: cpu", "cpu")
+    .option("--precision <type>", "what matrix products compute in: f32 or bf16 (default: the model's recipe)");
+
+/** What a training binary drives. Other programs of a model are there for recordings. */
+const isDriven = (name: string): boolean =>
+  ["initialize", "train", "accumulate", "update"].includes(name) || name.startsWith("sample.");
+
+/**
+ * @param onPass told after every pass
+ * @throws Diagnostic for what is wrong in the model or asked for and not there
+ */
+export async function build(
+  file: string,
+  options: BuildOptions,
+  onPass?: (pass: string, before: Program, after: Program) => void,
+): Promise<Built> {
+  checkTarget(options.target);
+  const asked = precisionOf(options.precision);
+  const { loadModel } = await import("../../load-model.ts");
+  const { traceModel } = await import("../../language/trace-model.ts");
+  const { compilePlan } = await import("../../pipeline.ts");
+  const started = performance.now();
+  const definition = await loadModel(modelPath(file));
+  checkMesh(options.parallel === undefined ? definition.parallel : parseMesh(options.parallel), definition.parallel);
+  const isTrained = definition.train !== undefined;
+  const model = traceModel(definition, {
+    preset: options.preset,
+    set: [...options.set, ...(asked === undefined || !isTrained ? [] : [`train.precision=${asked}`])],
+  });
+  const precision = asked ?? model.train?.precision ?? "f32";
+  const traced = [...model.programs].filter(([name]) => isDriven(name)).map(([, trace]) => trace());
+  if (traced.length === 0) {
+    throw new Diagnostic({
+      kind: "model",
+      message: `model "${model.name}" has nothing that a training binary could run`,
+      where: definition.where(),
+      details: [`programs  ${[...model.programs.keys()].join(", ")}`],
+      fix: "give it a recipe (train: { … }) and a program loss, or sampling programs",
+    });
+  }
+  const compilation = compilePlan({
+    model: { name: model.name, config: model.config, preset: model.preset, recipe: model.recipe },
+    parameters: rangesOf(model.layout),
+    programs: traced,
+    precision,
+    ...(onPass === undefined ? {} : { onPass }),
+  });
+  return { ...compilation, traced, precision, seconds: (performance.now() - started) / 1000 };
+}
+
+const rangesOf = ({ parameters }: ParameterLayout): readonly ParameterRange[] =>
+  parameters.map(({ name, shape, offset }) => ({ name, shape: shape.map(({ size }) => staticValue(size) ?? 0), offset }));
+
+/** From the working directory; the models of the package can be named from anywhere. */
+function modelPath(file: string): string {
+  const root = process.env["SORACC_ROOT"];
+  if (existsSync(resolve(file)) || root === undefined) return file;
+  const own = join(root, file);
+  return existsSync(own) ? own : file;
+}
+
+function checkTarget(target: string): void {
+  if (TARGETS.includes(target)) return;
+  throw new Diagnostic({
+    kind: "target",
+    message: `this soracc compiles for ${TARGETS.join(", ")}, not for ${target}`,
+    fix: `leave --target out, or write --target ${TARGETS[0]!}`,
+  });
+}
+
+function precisionOf(text: string | undefined): Precision | undefined {
+  const found = PRECISIONS.find((each) => each === text);
+  if (text === undefined || found !== undefined) return found;
+  throw new Diagnostic({
+    kind: "precision",
+    message: `there is no precision ${text}`,
+    fix: `choose --precision ${PRECISIONS.join(" or ")}`,
+  });
+}
+
+/** A strategy that is not there yet must not look as if it worked. */
+function checkMesh(mesh: Mesh, own: Mesh): void {
+  if (ranksOf(mesh) === 1 && mesh.zero === 0) return;
+  throw new Diagnostic({
+    kind: "parallel",
+    message: `this soracc compiles for one rank, and "${printMesh(mesh)}" needs ${ranksOf(mesh)}`,
+    fix: mesh === own ? 'override the model\'s mesh with --parallel ""' : "leave --parallel out",
+  });
+}

@@ -1,0 +1,42 @@
+/** A plan becomes one executable file. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { printPlan } from "../../contract/plan-schema.ts";
+import type { Plan } from "../../contract/plan.ts";
+import { binaryText } from "./binary-text.ts";
+import { bundleRuntime } from "./bundle-runtime.ts";
+import { nativeAddons } from "./native-addon.ts";
+import { pack } from "./pack.ts";
+import { writeBinary } from "./write-binary.ts";
+
+export interface EmitRequest {
+  readonly plan: Plan;
+  readonly output: string;
+  /** Where the package lies: templates, runtime sources, node_modules. */
+  readonly root: string;
+  /** Lines for whoever opens the file. */
+  readonly about: readonly string[];
+  /** Replace a file that soracc did not write. */
+  readonly force: boolean;
+}
+
+/** Returns the bytes written. @throws Diagnostic when the file cannot be written or koffi's addon is missing */
+export async function emitBinary({ plan, output, root, about, force }: EmitRequest): Promise<number> {
+  const runtime = await bundleRuntime(root);
+  const templates = join(root, "templates", "cpu");
+  const preludeFolder = join(templates, "prelude");
+  const names = readdirSync(preludeFolder).sort();
+  const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { readonly version: string };
+  const text = binaryText({
+    about,
+    runtime,
+    payload: {
+      soracc: manifest.version,
+      plan: pack(new TextEncoder().encode(printPlan(plan))),
+      prelude: Object.fromEntries(names.map((name) => [name, readFileSync(join(preludeFolder, name), "utf8")])),
+      hostSource: readFileSync(join(templates, "host", "executor.cpp"), "utf8"),
+      addons: nativeAddons(root),
+    },
+  });
+  return writeBinary(output, text, force);
+}

@@ -1,0 +1,78 @@
+/** `./dit bench` */
+import type { Command } from "commander";
+import { formatBytes } from "../../contract/atomic-file.ts";
+import { recipeOf, videoFormOf } from "../program/facts.ts";
+import { programNamed } from "../program/fill.ts";
+import { bench, type BenchResult } from "../train/bench.ts";
+import { examples, type CommandContext } from "./command.ts";
+import { wholeNumber } from "./options.ts";
+
+interface Options {
+  readonly batch?: number;
+  readonly frames: number;
+  readonly width?: number;
+  readonly height?: number;
+  readonly textTokens: number;
+  readonly steps: number;
+  readonly warmup: number;
+  readonly threads?: number;
+  readonly profile?: true;
+  readonly json?: true;
+}
+
+export function benchCommand(program: Command, context: CommandContext, end: (exitCode: number) => void): void {
+  const { self } = context;
+  program
+    .command("bench")
+    .description("time the training step on synthetic clips")
+    .option("--batch <n>", "clips per step (default: the model's recipe)", wholeNumber(1))
+    .option("--frames <n>", "frames per clip", wholeNumber(1), 8)
+    .option("--width <pixels>", "default: 6 patches", wholeNumber(1))
+    .option("--height <pixels>", "default: 6 patches", wholeNumber(1))
+    .option("--text-tokens <n>", "words per caption", wholeNumber(1), 12)
+    .option("--steps <n>", "steps that are timed", wholeNumber(1), 10)
+    .option("--warmup <n>", "steps before them", wholeNumber(0), 2)
+    .option("--threads <n>", "threads (default: SORACC_THREADS, else all)", wholeNumber(1))
+    .option("--profile", "time per kernel")
+    .option("--json", "print the result as JSON")
+    .addHelpText(
+      "after",
+      examples([`${self} bench`, `${self} bench --batch 4 --frames 16 --width 64 --height 64 --profile`]),
+    )
+    .action(async (options: Options) => {
+      await run(options, context);
+      end(0);
+    });
+}
+
+async function run(options: Options, { carried, print }: CommandContext): Promise<void> {
+  const plan = carried.plan();
+  const { patch } = videoFormOf("train", programNamed(plan.programs, "train").inputs.find(({ name }) => name === "x"));
+  const { frames, width = 6 * patch, height = 6 * patch, steps, warmup, textTokens, threads } = options;
+  const batch = options.batch ?? recipeOf(plan).batch;
+  const size = { frames, height, width };
+  const result = await bench(plan, () => carried.openDevice({ threads }), { size, batch, textTokens, steps, warmup });
+  if (options.json === true) {
+    const { kernels, ...rest } = result;
+    print(JSON.stringify({ ...rest, batch, steps, ...(options.profile === true ? { kernels } : {}) }));
+    return;
+  }
+  for (const line of describe(result, batch, steps, options.profile === true)) print(line);
+}
+
+function describe(result: BenchResult, batch: number, steps: number, profile: boolean): readonly string[] {
+  const { median, least, most } = result.milliseconds;
+  const shown = result.kernels.slice(0, 20);
+  const width = Math.max(...shown.map(({ kernel }) => kernel.length));
+  return [
+    `${batch} clips of ${result.tokensPerClip} tokens, ${result.launches} launches, on ${result.device}`,
+    `${median.toFixed(1)} ms per step (${least.toFixed(1)} to ${most.toFixed(1)} over ${steps}), ` +
+      `${Math.round(result.tokensPerSecond)} tokens/s, memory ${formatBytes(result.peakBytes)}`,
+    ...(!profile
+      ? []
+      : shown.map(
+          ({ kernel, launches, milliseconds, share }) =>
+            `${kernel.padEnd(width)}  ${String(launches).padStart(4)} x  ${milliseconds.toFixed(2).padStart(8)} ms  ${(share * 100).toFixed(1).padStart(5)} %`,
+        )),
+  ];
+}

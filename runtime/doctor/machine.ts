@@ -1,0 +1,103 @@
+/** What this machine has of what training takes, and the command that fixes what it lacks. */
+import { availableParallelism, totalmem } from "node:os";
+import { formatBytes } from "../../contract/atomic-file.ts";
+import { Diagnostic } from "../../contract/diagnostic.ts";
+import { capabilitiesOf, describeProgram, findProgram, type ProgramName } from "../data/ffmpeg-find.ts";
+import { openCacheFolder } from "../devices/cpu/cache-folder.ts";
+import { findToolchain } from "../devices/cpu/toolchain.ts";
+import { availableMemory } from "../devices/cpu/memory.ts";
+
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly found: string;
+  readonly fix?: string | undefined;
+}
+
+type Examine = () => Promise<Omit<Check, "name" | "ok">>;
+
+const EXAMINED: readonly (readonly [name: string, examine: Examine])[] = [
+  ["node", examineNode],
+  ["C++ compiler", examineCompiler],
+  ["threads", examineThreads],
+  ["memory", examineMemory],
+  ["kernel cache", examineCache],
+  ["ffmpeg", () => examineProgram("ffmpeg")],
+  ["ffprobe", () => examineProgram("ffprobe")],
+];
+
+/** Every check is made, whatever the others say. */
+export async function examineMachine(): Promise<readonly Check[]> {
+  return Promise.all(
+    EXAMINED.map(async ([name, examine]) => {
+      try {
+        return { name, ok: true, ...(await examine()) };
+      } catch (error) {
+        if (!(error instanceof Diagnostic)) throw error;
+        const { message, details = [], fix } = error.parts;
+        return { name, ok: false, found: [message, ...details].join("; "), fix };
+      }
+    }),
+  );
+}
+
+/** One line per check, the fix below what is wrong. */
+export function describeChecks(checks: readonly Check[]): readonly string[] {
+  const width = Math.max(...checks.map(({ name }) => name.length));
+  return checks.flatMap(({ name, ok, found, fix }) => [
+    `${ok ? "ok     " : "MISSING"}  ${name.padEnd(width)}  ${found}`,
+    ...(ok || fix === undefined ? [] : [`         ${" ".repeat(width)}  fix: ${fix}`]),
+  ]);
+}
+
+async function examineNode(): Promise<{ readonly found: string }> {
+  const { node } = process.versions;
+  const [major = 0, minor = 0] = node.split(".").map(Number);
+  if (major > 20 || (major === 20 && minor >= 19)) return { found: node };
+  throw new Diagnostic({ kind: "node", message: `${node} is too old`, fix: "install Node 20.19 or newer from https://nodejs.org" });
+}
+
+async function examineCompiler(): Promise<{ readonly found: string }> {
+  const { command, name, processor, features } = await findToolchain();
+  const instructions = features.length === 0 ? "no vector instructions worth naming" : features.join(" ");
+  return { found: `${name} (${command.join(" ")}) for ${processor}: ${instructions}` };
+}
+
+async function examineThreads(): Promise<{ readonly found: string }> {
+  const chosen = process.env["SORACC_THREADS"];
+  const there = `${availableParallelism()} available`;
+  return { found: chosen === undefined || chosen === "" ? there : `${chosen} by SORACC_THREADS, ${there}` };
+}
+
+async function examineMemory(): Promise<{ readonly found: string }> {
+  return { found: `${formatBytes(availableMemory())} free of ${formatBytes(totalmem())}` };
+}
+
+async function examineCache(): Promise<{ readonly found: string }> {
+  let trouble: string | undefined;
+  const { path } = await openCacheFolder(undefined, (message) => (trouble = message));
+  if (trouble === undefined) return { found: path };
+  throw new Diagnostic({ kind: "cache", message: trouble, fix: "set SORACC_CACHE to a folder this user can write to" });
+}
+
+async function examineProgram(name: ProgramName): Promise<{ readonly found: string }> {
+  const program = findProgram(name);
+  if (program === undefined) {
+    throw new Diagnostic({
+      kind: "ffmpeg",
+      message: `not found; video cannot be ${name === "ffmpeg" ? "read or written" : "read"} without`,
+      fix: process.platform === "darwin" ? "brew install ffmpeg" : "sudo apt-get install ffmpeg",
+    });
+  }
+  if (name === "ffprobe") return { found: describeProgram(program) };
+  const { version, encoder } = await capabilitiesOf(program);
+  if (encoder === undefined) {
+    throw new Diagnostic({
+      kind: "ffmpeg",
+      message: `${describeProgram(program)} cannot write .mp4: it has neither libx264 nor mpeg4`,
+      fix: "install an ffmpeg with libx264, or write .gif",
+    });
+  }
+  const [, number = version] = /version (\S+)/.exec(version) ?? [];
+  return { found: `${describeProgram(program)}, ${number}, writes ${encoder}` };
+}

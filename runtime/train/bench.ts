@@ -1,0 +1,122 @@
+/** How fast is a training step here? Synthetic clips and texts, the real programs and kernels. */
+import type { Plan } from "../../contract/plan.ts";
+import type { BoundProgram, Device, StepProfile } from "../devices/device.ts";
+import { conditionSources } from "../program/conditions.ts";
+import { textDimOf, videoFormOf } from "../program/facts.ts";
+import { bindFilled, createStates, programNamed, scalarGiven } from "../program/fill.ts";
+import { loadWithProgress } from "../program/load.ts";
+import { checkSize, type SampleSize } from "../sample/sampler.ts";
+
+export interface BenchRequest {
+  readonly size: SampleSize;
+  readonly batch: number;
+  readonly textTokens: number;
+  readonly steps: number;
+  readonly warmup: number;
+}
+
+export interface BenchResult {
+  readonly tokensPerClip: number;
+  readonly milliseconds: { readonly median: number; readonly least: number; readonly most: number };
+  readonly tokensPerSecond: number;
+  readonly peakBytes: number;
+  readonly launches: number;
+  readonly device: string;
+  /** By kernel, the slowest first; shares of all time that kernels took. */
+  readonly kernels: readonly KernelTime[];
+}
+
+export interface KernelTime {
+  readonly kernel: string;
+  readonly launches: number;
+  readonly milliseconds: number;
+  readonly share: number;
+}
+
+export async function bench(plan: Plan, openDevice: () => Promise<Device>, request: BenchRequest): Promise<BenchResult> {
+  const form = videoFormOf("train", programNamed(plan.programs, "train").inputs.find(({ name }) => name === "x"));
+  const { channels, patch } = form;
+  const { size, batch, textTokens } = request;
+  checkSize(size, patch);
+  const [rows, columns] = [size.height / patch, size.width / patch];
+  const tokens = size.frames * rows * columns;
+  const textDim = Math.max(textDimOf(plan, "train"), 1);
+  const device = await openDevice();
+  try {
+    const loaded = await loadWithProgress(device, plan);
+    const states = createStates(loaded, ["initialize", "train"], {});
+    await bindFilled(loaded, "initialize", { seed: () => scalarGiven(0) }, states).run();
+    const bound = bindFilled(
+      loaded,
+      "train",
+      {
+        x: () => ({
+          shape: [batch, tokens, channels, patch, patch],
+          values: noise(batch * tokens * channels * patch * patch),
+        }),
+        ...conditionSources({
+          ...{ batch, tokens, textDim, textTokens },
+          videoLengths: new Int32Array(batch).fill(tokens),
+          grids: Array.from({ length: batch }, () => [size.frames, rows, columns]).flat(),
+          text: noise(batch * textTokens * textDim),
+          textLengths: new Int32Array(batch).fill(textTokens),
+          pooled: noise(batch * textDim),
+        }),
+        seed: () => scalarGiven(0),
+        totalSteps: () => scalarGiven(1_000_000),
+      },
+      states,
+    );
+    for (let i = 0; i < request.warmup; i++) await bound.run();
+    const before = bound.profile();
+    const times: number[] = [];
+    for (let i = 0; i < request.steps; i++) {
+      const started = performance.now();
+      await bound.run();
+      times.push(performance.now() - started);
+    }
+    times.sort((a, b) => a - b);
+    const median = times[Math.floor(times.length / 2)]!;
+    return {
+      tokensPerClip: tokens,
+      milliseconds: { median, least: times[0]!, most: times.at(-1)! },
+      tokensPerSecond: (batch * tokens) / (median / 1000),
+      peakBytes: bound.peakBytes,
+      launches: programNamed(plan.programs, "train").steps.length,
+      device: device.description,
+      kernels: timesByKernel(bound, before, request.steps),
+    };
+  } finally {
+    await device.close();
+  }
+}
+
+function timesByKernel(bound: BoundProgram, before: readonly StepProfile[], steps: number): readonly KernelTime[] {
+  const sums = new Map<string, { launches: number; nanoseconds: number }>();
+  bound.profile().forEach(({ kernel, nanoseconds }, index) => {
+    const sum = sums.get(kernel) ?? { launches: 0, nanoseconds: 0 };
+    sum.launches++;
+    sum.nanoseconds += nanoseconds - before[index]!.nanoseconds;
+    sums.set(kernel, sum);
+  });
+  const total = [...sums.values()].reduce((sum, { nanoseconds }) => sum + nanoseconds, 0);
+  return [...sums]
+    .map(([kernel, { launches, nanoseconds }]) => ({
+      kernel,
+      launches,
+      milliseconds: nanoseconds / 1e6 / steps,
+      share: total === 0 ? 0 : nanoseconds / total,
+    }))
+    .sort((a, b) => b.milliseconds - a.milliseconds);
+}
+
+/** Numbers in [-0.5, 0.5) without pattern; what they are does not change the time. */
+function noise(count: number): Float32Array {
+  const values = new Float32Array(count);
+  let state = 1;
+  for (let i = 0; i < count; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    values[i] = state / 2 ** 32 - 0.5;
+  }
+  return values;
+}

@@ -1,0 +1,140 @@
+/**
+ * From where to where does a run go? Settled from what the user asked for and, when a run continues, from its last
+ * checkpoint: what would change the numbers of a run that has begun is refused, not mixed in.
+ */
+import { existsSync } from "node:fs";
+import { Diagnostic } from "../../contract/diagnostic.ts";
+import { philox4x32 } from "../../contract/philox.ts";
+import { latestCheckpoint, listCheckpoints } from "../checkpoint/checkpoint-folder.ts";
+import type { CheckpointState, DataPosition } from "../checkpoint/checkpoint-state.ts";
+import { loadCheckpoint, type LoadedCheckpoint } from "../checkpoint/checkpoint.ts";
+import { START } from "../data/batches.ts";
+import type { Sample } from "../data/dataset.ts";
+import type { RunFolder } from "../observe/run-folder.ts";
+
+export interface Asked {
+  readonly steps?: number | undefined;
+  readonly epochs?: number | undefined;
+  readonly batch?: number | undefined;
+  readonly accumulate?: number | undefined;
+  readonly seed?: number | undefined;
+}
+
+export interface Course {
+  /** Steps done before. */
+  readonly start: number;
+  /** The step at which training and the schedule of its rate end. */
+  readonly end: number;
+  readonly seed: number;
+  /** Clips per small batch, and small batches per step. */
+  readonly batch: number;
+  readonly accumulate: number;
+  readonly position: DataPosition;
+  readonly skipped: number;
+  /** What a user should know about the change. */
+  readonly notes: readonly string[];
+}
+
+export interface Defaults {
+  readonly batch: number;
+}
+
+/** A run that begins. @throws Diagnostic when no length is given */
+export function newCourse(asked: Asked, samples: readonly Sample[], defaults: Defaults): Course {
+  const batch = asked.batch ?? defaults.batch;
+  const accumulate = asked.accumulate ?? 1;
+  const end = lengthOf(asked, samples, batch * accumulate);
+  if (end === undefined) {
+    throw new Diagnostic({
+      kind: "train",
+      message: "how long to train is not said",
+      fix: "give --steps N or --epochs N",
+    });
+  }
+  return { start: 0, end, seed: asked.seed ?? 0, batch, accumulate, position: START, skipped: 0, notes: [] };
+}
+
+/** A run that goes on. @throws Diagnostic when what is asked contradicts what was begun */
+export function resumedCourse(asked: Asked, samples: readonly Sample[], state: CheckpointState): Course {
+  const { counters } = state;
+  const before = {
+    batch: counters["batch"] ?? asked.batch ?? 1,
+    accumulate: counters["accumulate"] ?? asked.accumulate ?? 1,
+    seed: state.seed,
+  };
+  for (const name of ["batch", "accumulate", "seed"] as const) {
+    const wanted = asked[name];
+    if (wanted === undefined || wanted === before[name]) continue;
+    throw new Diagnostic({
+      kind: "resume",
+      message: `this run was begun with --${name} ${before[name]}, and continues with it, not with ${wanted}`,
+      fix: `leave --${name} out, or start another run with --name`,
+    });
+  }
+  const end = lengthOf(asked, samples, before.batch * before.accumulate) ?? state.scheduleSteps;
+  if (end < state.step) {
+    throw new Diagnostic({
+      kind: "resume",
+      message: `${end} steps are asked for, and the run has done ${state.step}`,
+      fix: `give more than ${state.step} steps, or start another run with --name`,
+    });
+  }
+  const notes: string[] = [];
+  if (end !== state.scheduleSteps) {
+    notes.push(`the schedule of the learning rate now ends at step ${end}; it was laid out for ${state.scheduleSteps}`);
+  }
+  const { samples: count, data } = dataCounters(samples);
+  if (counters["data"] !== undefined && counters["data"] !== data) {
+    notes.push(
+      `the data has changed since the checkpoint (${counters["samples"] ?? "?"} captions then, ${count} now): ` +
+        "losses will not be those of an uninterrupted run",
+    );
+  }
+  const { step: start, position } = state;
+  return { start, end, ...before, position, skipped: counters["skipped"] ?? 0, notes };
+}
+
+function lengthOf({ steps, epochs }: Asked, samples: readonly Sample[], perStep: number): number | undefined {
+  if (steps !== undefined && epochs !== undefined) {
+    throw new Diagnostic({
+      kind: "train",
+      message: "--steps and --epochs both say how long to train",
+      fix: "leave one of them out",
+    });
+  }
+  return epochs === undefined ? steps : Math.ceil((epochs * samples.length) / perStep);
+}
+
+/** How many samples there are, and a number that changes with any of them: kept in checkpoints. */
+export function dataCounters(samples: readonly Sample[]): { readonly samples: number; readonly data: number } {
+  let data = 0;
+  samples.forEach(({ clip, caption }, index) => {
+    const text = `${clip.file}\n${caption}\n${clip.tokens}`;
+    for (let i = 0; i < text.length; i++) data = (Math.imul(data, 31) + text.charCodeAt(i)) >>> 0;
+    [data] = philox4x32([data, index, 0, 0], [0, 0]);
+  });
+  return { samples: samples.length, data };
+}
+
+/** The checkpoint a run continues from, still to be closed. @throws Diagnostic */
+export function checkpointToResume(run: RunFolder, chosen: string | undefined): LoadedCheckpoint {
+  const path = chosen ?? latestCheckpoint(run.checkpoints)?.path;
+  if (path === undefined) {
+    throw new Diagnostic({
+      kind: "resume",
+      message: `the run in ${run.path} has saved no checkpoint yet`,
+      fix: "start it without --resume under another --name, or remove that folder",
+    });
+  }
+  const checkpoint = loadCheckpoint(path);
+  if (checkpoint.state !== undefined) return checkpoint;
+  checkpoint.close();
+  const others = existsSync(run.checkpoints) ? listCheckpoints(run.checkpoints).map((one) => one.path) : [];
+  throw new Diagnostic({
+    kind: "resume",
+    message: "this file holds weights alone: no step, no optimizer, no place in the data",
+    where: { file: path },
+    details: others.length === 0 ? [] : [`checkpoints  ${others.join(", ")}`],
+    fix: "resume from a checkpoint that training wrote, or start a run from these weights with --weights",
+  });
+}
