@@ -10,7 +10,7 @@ import { Diagnostic } from "../../contract/diagnostic.ts";
 import { originOf } from "../graph/origin.ts";
 import { printShape } from "../graph/shape.ts";
 import { entered } from "./place.ts";
-import type { Tensor } from "./tensor.ts";
+import { Tensor } from "./tensor.ts";
 
 /** What took part in an operation, by the name a message gives it. */
 export type Operands = Readonly<Record<string, Tensor>>;
@@ -18,6 +18,7 @@ export type Operands = Readonly<Record<string, Tensor>>;
 /** Makes nodes on behalf of a function of the language; a mistake about shapes lists the operands and their origins. */
 export function build<T>(what: string, operands: Operands, body: () => T): T {
   return entered(what, () => {
+    for (const [name, tensor] of Object.entries(operands)) requireTensor(what, name, tensor);
     try {
       return body();
     } catch (error) {
@@ -26,6 +27,25 @@ export function build<T>(what: string, operands: Operands, body: () => T): T {
         : error;
     }
   });
+}
+
+/** The types of a model file are not checked when it is compiled: what should be a tensor may be anything. */
+export function requireTensor(what: string, name: string, value: unknown): void {
+  if (value instanceof Tensor) return;
+  throw new Diagnostic({
+    kind: "type",
+    message: `${what} wants a tensor as "${name}", and got ${nameOfValue(value)}`,
+    fix: "check what this line hands over",
+  });
+}
+
+/** What a value is, in a word or two. */
+export function nameOfValue(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (Array.isArray(value)) return "an array";
+  if (typeof value === "function") return "a function; a component is called with its tensors";
+  if (typeof value === "object") return "an object";
+  return `the ${typeof value} ${JSON.stringify(value)}`;
 }
 
 /** One line per operand: its name, its shape, where it comes from. */

@@ -72,6 +72,7 @@ export const isModel = (value: unknown): value is ModelDefinition =>
 
 export function model<const S extends Settings>(parts: ModelParts<S>): ModelDefinition {
   return entered("model", () => {
+    checkParts(parts);
     // The functions below get what `choose` has checked against the very settings that type them.
     const typed =
       <T>(take: (config: ValuesOf<S>) => T) =>
@@ -93,6 +94,26 @@ export function model<const S extends Settings>(parts: ModelParts<S>): ModelDefi
     return definition;
   });
 }
+
+/** A model file is compiled without checking its types. */
+function checkParts(parts: unknown): void {
+  const has = (key: string, type: string): boolean =>
+    typeof parts === "object" && parts !== null && typeof Reflect.get(parts, key) === type;
+  const missing = Object.entries(REQUIRED).find(([key, [type]]) => !has(key, type));
+  if (missing === undefined) return;
+  const [key, [, words]] = missing;
+  throw new Diagnostic({
+    kind: "model",
+    message: `model(…) wants ${words} as "${key}"`,
+    fix: 'write model({ name: "…", config: { … }, programs: (config) => ({ … }) })',
+  });
+}
+
+const REQUIRED: Readonly<Record<string, readonly [type: string, words: string]>> = {
+  name: ["string", "a text"],
+  config: ["object", "a record of settings"],
+  programs: ["function", "a function from the configuration to programs"],
+};
 
 /** A parallel strategy: `mesh("data=2 sequence=4:fastseq zero=2")`. */
 export const mesh = (text: string): Mesh => entered("mesh", () => parseMesh(text));

@@ -19,7 +19,7 @@ export function registerScript(name: string, find: FindSource): void {
 }
 
 /** Frames between a model's line and the language function that it calls are few. */
-const FRAMES = 24;
+const FRAMES = 8;
 const FRAME = /(soracc-model-\d+\.cjs):(\d+):(\d+)/g;
 
 interface Captured {
@@ -70,7 +70,26 @@ export function composite<Inputs extends readonly unknown[], Output>(
   body: (...inputs: Inputs) => Output,
   path?: string,
 ): (...inputs: Inputs) => Output {
-  return (...inputs) => entered(what, () => body(...inputs), path);
+  return (...inputs) => entered(what, () => checkingArguments(what, inputs, body), path);
+}
+
+/** What fails on an argument that is not there is the caller's mistake. */
+function checkingArguments<Inputs extends readonly unknown[], Output>(
+  what: string,
+  inputs: Inputs,
+  body: (...inputs: Inputs) => Output,
+): Output {
+  try {
+    return body(...inputs);
+  } catch (error) {
+    const wrong = inputs.findIndex((each) => typeof each !== "object" && typeof each !== "number");
+    if (error instanceof Diagnostic || wrong < 0) throw error;
+    throw new Diagnostic({
+      kind: "type",
+      message: `argument ${wrong + 1} of ${what} is ${typeof inputs[wrong]}`,
+      fix: "check what this line hands over",
+    });
+  }
 }
 
 /** The name of a part inside the component that is being set up or run. */

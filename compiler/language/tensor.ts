@@ -198,12 +198,10 @@ export function formula(text: string, values: Readonly<Record<string, Value>>): 
   for (const [name, value] of Object.entries(values)) {
     if (typeof value === "number") {
       named = `${name} = ${spell(value)}; ${named}`; // a literal, so that it takes the type of what it meets
-    } else {
-      tensors[name] = value;
-      types[name] = registerOf(value.dtype);
-    }
+    } else tensors[name] = value;
   }
   return build(text, tensors, () => {
+    for (const [name, tensor] of Object.entries(tensors)) types[name] = registerOf(tensor.dtype);
     const edges = Object.values(tensors).map((tensor) => tensor.edge);
     return new Tensor(pointwise(parseFormula(named, types), Object.keys(tensors), edges, text));
   });

@@ -3,16 +3,18 @@
  * all parameters; each program is traced when it is asked for.
  */
 import { Diagnostic, type Location } from "../../contract/diagnostic.ts";
-import type { Program } from "../graph/node.ts";
+import { nodesOf, type Program } from "../graph/node.ts";
 import { takeUndecided } from "../graph/shape.ts";
 import { gradientProgram, recordedTraining, trainingPrograms } from "./composites/training.ts";
 import { choose, type Choices, type ChosenModel, type ModelDefinition } from "./model.ts";
 import { arenaInput, declareParameters, readingFrom, type ParameterLayout } from "./parameters.ts";
+import { nameOfValue } from "./mistake.ts";
 import { located, placeOf } from "./place.ts";
 import { inputTensors, u32, withDraws, type ProgramDefinition } from "./program.ts";
 import type { Optimizer, TrainRecipe } from "./recipe.ts";
-import { defaultsOf } from "./settings.ts";
 import { TRAIN_SETTINGS } from "./recipe.ts";
+import { defaultsOf } from "./settings.ts";
+import { Tensor } from "./tensor.ts";
 
 export interface TracedModel extends ChosenModel {
   readonly name: string;
@@ -91,16 +93,27 @@ function traceProgram(name: string, { inputs, body }: ProgramDefinition, layout:
   const tensors = inputTensors(inputs);
   const arena = tensors["parameters"]?.edge ?? arenaInput("parameters", layout);
   const results = Object.entries(readingFrom(arena, () => body(tensors)));
-  const edges = Object.values(tensors).map((tensor) => tensor.edge);
+  for (const [key, tensor] of results) checkOutput(name, key, tensor);
+  const given = Object.values(tensors).map((tensor) => tensor.edge);
+  const isRead = !given.includes(arena) && nodesOf(results.map(([, tensor]) => tensor.edge)).includes(arena.node);
   const outputs = results.filter(([key]) => !key.startsWith("next."));
   const next = results.filter(([key]) => key.startsWith("next."));
   return {
     name,
-    inputs: edges.includes(arena) || layout.elements === 0 ? edges : [...edges, arena],
+    inputs: isRead ? [...given, arena] : given,
     outputs: new Map(outputs.map(([key, tensor]) => [key, tensor.edge])),
     next: new Map(next.map(([key, tensor]) => [key.slice("next.".length), tensor.edge])),
     equalities: takeUndecided(),
   };
+}
+
+function checkOutput(program: string, key: string, value: unknown): void {
+  if (value instanceof Tensor) return;
+  throw new Diagnostic({
+    kind: "type",
+    message: `program "${program}" gives ${nameOfValue(value)} as "${key}"`,
+    fix: "return a record of tensors, such as { prediction }",
+  });
 }
 
 const masksOf = ({ inputs }: ProgramDefinition): string[] =>

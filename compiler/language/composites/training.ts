@@ -9,6 +9,7 @@
  * Arenas are [parameter], all of one length; state `step` counts optimizer steps. Random numbers are keyed by the seed
  * and by step * accumulation + micro, so that `train` draws what a single small batch of `accumulate` would.
  */
+import { Diagnostic } from "../../../contract/diagnostic.ts";
 import { gradients } from "../../passes/differentiate.ts";
 import { expand, rearrange } from "../../ops/layout.ts";
 import { build } from "../mistake.ts";
@@ -64,7 +65,13 @@ export const gradientProgram = ({ loss, layout }: Omit<TrainingParts, "recipe">)
 
 function meanLoss(loss: ProgramDefinition, tensors: Tensors): Tensor {
   const { loss: perSample } = loss.body(tensors);
-  if (perSample === undefined) throw new RangeError('the loss program has no output "loss"');
+  if (perSample === undefined) {
+    throw new Diagnostic({
+      kind: "program",
+      message: 'the program "loss" has no output "loss"',
+      fix: "return { loss: … }, one value per sample or a scalar: training minimises its mean",
+    });
+  }
   return perSample.axes.length === 0 ? perSample : perSample.mean();
 }
 
