@@ -41,6 +41,11 @@ const COMMANDS: readonly CommandEntry[] = [
     summary: "say what this machine lacks, and the command that fixes it",
     load: () => import("./commands/doctor.ts"),
   },
+  {
+    name: "demo",
+    summary: "draw captioned clips, train a small model on them, sample videos and measure them",
+    load: () => import("./commands/demo.ts"),
+  },
 ];
 
 /** Runs one command line (without the program's name) and resolves to the exit code. */

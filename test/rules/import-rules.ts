@@ -91,8 +91,12 @@ export const areaRules: Readonly<Record<string, AreaRule>> = {
     mayImport: ["contract"],
     because: "a training binary is a plan and the runtime's sources; how the plan came about is behind it",
   },
+  "compiler/demo": {
+    mayImport: ["contract", "runtime"],
+    because: "the demo draws, measures, and types commands as a user would; it reaches into no stage",
+  },
   "compiler/commands": {
-    mayImport: [...wholeCompiler, "compiler/emit", "compiler/cli.ts", "runtime"],
+    mayImport: [...wholeCompiler, "compiler/emit", "compiler/demo", "compiler/cli.ts", "runtime"],
     because: "only commands may know the runtime",
   },
   "compiler/cli.ts": {
