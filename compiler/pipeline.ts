@@ -5,7 +5,10 @@
 import type { ModelFacts, ParameterRange, Plan, PlanProgram } from "../contract/plan.ts";
 import { PLAN_VERSION } from "../contract/plan.ts";
 import type { Program } from "./graph/node.ts";
+import { verifyProgram } from "./graph/verify.ts";
 import type { Kernel } from "./kernels/kernel.ts";
+import { precision } from "./passes/precision.ts";
+import { simplify } from "./passes/simplify.ts";
 import { lower, openSession } from "./plan/lower.ts";
 import { generate } from "./targets/cpu/target.ts";
 
@@ -16,10 +19,11 @@ export interface Pass {
   readonly run: (program: Program) => Program;
 }
 
-/** The passes between what a user wrote and what is lowered, in order. */
-export function passesFor(_precision: Precision): readonly Pass[] {
-  return [];
-}
+/** The passes between what a user wrote and what is lowered, in order; the program is verified after each. */
+export const passesFor = (wanted: Precision): readonly Pass[] => [
+  { name: "simplify", run: simplify },
+  { name: "precision", run: (program) => precision(program, wanted) },
+];
 
 export interface Compilation {
   readonly plan: Plan;
@@ -41,9 +45,11 @@ export function compilePlan(request: CompileRequest): Compilation {
   const programs: Record<string, PlanProgram> = {};
   for (const traced of request.programs) {
     let program = traced;
+    verifyProgram(program, "trace");
     for (const pass of passesFor(request.precision)) {
       const before = program;
       program = pass.run(before);
+      verifyProgram(program, pass.name);
       request.onPass?.(pass.name, before, program);
     }
     programs[program.name] = lower(program, session);

@@ -22,6 +22,13 @@ const CARRIERS = {
 
 export const newElements = (dtype: DType, count: number): Elements => new CARRIERS[dtype](count);
 
+/** Numbers as the typed array that carries a type. */
+export function elementsFrom(dtype: DType, values: ArrayLike<number>): Elements {
+  const made = newElements(dtype, values.length);
+  made.set(values);
+  return made;
+}
+
 /** Throws a TypeError when `values` are not what `dtype` is carried by; a Buffer counts as bytes. */
 export function checkElements(what: string, dtype: DType, expected: number, values: Elements): void {
   const carrier = CARRIERS[dtype];

@@ -1,30 +1,19 @@
 /** Runs a program as generated code on the CPU and in the float64 interpreter, for tests that compare the two. */
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import type { DType } from "../../contract/dtype.ts";
 import type { Plan } from "../../contract/plan.ts";
 import { takeUndecided } from "../../compiler/graph/shape.ts";
 import type { Edge, Program } from "../../compiler/graph/node.ts";
+import { nativeSources } from "../../compiler/emit/native-sources.ts";
 import { compilePlan, type Precision } from "../../compiler/pipeline.ts";
 import { interpret } from "../../compiler/reference/interpret.ts";
 import { createCpuDevice } from "../../runtime/devices/cpu/device.ts";
 import type { Device } from "../../runtime/devices/device.ts";
-import type { Elements } from "../../runtime/devices/elements.ts";
+import { elementsFrom } from "../../runtime/devices/elements.ts";
 import { elementsOf } from "./tensors-of.ts";
-
-const root = process.env["SORACC_ROOT"] ?? process.cwd();
 
 let device: Promise<Device> | undefined;
 
 export function cpu(): Promise<Device> {
-  const folder = join(root, "templates/cpu/prelude");
-  const prelude = Object.fromEntries(
-    readdirSync(folder).map((file) => [file, readFileSync(join(folder, file), "utf8")]),
-  );
-  device ??= createCpuDevice({
-    prelude,
-    hostSource: readFileSync(join(root, "templates/cpu/host/executor.cpp"), "utf8"),
-  });
+  device ??= createCpuDevice(nativeSources());
   return device;
 }
 
@@ -73,26 +62,18 @@ export async function runBoth(
       const elements = elementsOf(port, symbols);
       const buffer = loaded.createState(port.name, port.dtype, elements);
       const values = given.get(port.name);
-      if (values !== undefined) buffer.write(carried(port.dtype, values));
+      if (values !== undefined) buffer.write(elementsFrom(port.dtype, values));
       return [port.name, buffer];
     }),
   );
   const bound = loaded.bind(subject.name, symbols, state);
-  for (const port of ports.inputs) bound.write(port.name, carried(port.dtype, given.get(port.name)!));
+  for (const port of ports.inputs) bound.write(port.name, elementsFrom(port.dtype, given.get(port.name)!));
   await bound.run();
   const got = new Map<string, ArrayLike<number>>();
   for (const port of ports.outputs) got.set(port.name, bound.read(port.name));
   for (const name of subject.next.keys()) got.set(`next.${name}`, state.get(name)!.read());
   await loaded.close();
   return { expected, got, plan };
-}
-
-/** The values as the typed array that a port of this type takes. */
-export function carried(dtype: DType, values: ArrayLike<number>): Elements {
-  if (dtype === "f64") return Float64Array.from(values);
-  if (dtype === "i32") return Int32Array.from(values);
-  if (dtype === "u32") return Uint32Array.from(values);
-  return dtype === "u8" || dtype === "bool" ? Uint8Array.from(values) : Float32Array.from(values);
 }
 
 /** The largest difference, relative to the largest magnitude of the expected values. */

@@ -39,7 +39,13 @@ const reference: VerifyDevice = {
   }),
 };
 
-export const DEVICES = { reference } as const satisfies Readonly<Record<string, VerifyDevice>>;
+const cpu: VerifyDevice = {
+  words: "generated C++, compiled here",
+  precisions: PRECISIONS,
+  open: async (precision) => (await import("./cpu.ts")).openCpu(precision),
+};
+
+export const DEVICES = { cpu, reference } as const satisfies Readonly<Record<string, VerifyDevice>>;
 
 export type DeviceName = keyof typeof DEVICES;
-export const DEFAULT_DEVICE: DeviceName = "reference";
+export const DEFAULT_DEVICE: DeviceName = "cpu";
