@@ -192,6 +192,7 @@ function wideVariable(scope: Scope, name: string): string | undefined {
 
 /** A value as a 64-bit offset: arithmetic on loop indices is done in 64 bits, everything else is widened at the end. */
 function wideText(scope: Scope, expression: Expression): string {
+  if (expression.kind === "literal") return String(expression.value);
   return wide(scope, expression)?.text ?? `int64_t(${emitValues(scope, [expression])[0]!.text})`;
 }
 
