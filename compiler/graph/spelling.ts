@@ -63,7 +63,7 @@ function typeOf({ types }: Written): TensorType {
   return type;
 }
 
-function oneOf<Choice extends string>(value: Value | undefined, choices: readonly Choice[]): Choice {
+export function oneOf<Choice extends string>(value: Value | undefined, choices: readonly Choice[]): Choice {
   const found = choices.find((choice) => choice === value);
   if (found === undefined) throw new SpellingError(`one of ${choices.join(", ")} is missing`);
   return found;
