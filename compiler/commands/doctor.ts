@@ -27,5 +27,10 @@ function packages(): { readonly name: string; readonly ok: boolean; readonly fou
   const root = process.env["SORACC_ROOT"] ?? process.cwd();
   const folder = [join(root, "node_modules"), join(root, "..")].find((one) => existsSync(join(one, "koffi")));
   if (folder !== undefined) return { name: "packages", ok: true, found: folder };
-  return { name: "packages", ok: false, found: `koffi is not installed in ${root}`, fix: `cd ${root} && npm ci --ignore-scripts` };
+  return {
+    name: "packages",
+    ok: false,
+    found: `koffi is not installed in ${root}`,
+    fix: `cd ${root} && npm ci --ignore-scripts`,
+  };
 }

@@ -58,7 +58,11 @@ async function inspect(file: string, options: InspectOptions): Promise<readonly 
   return [printTrace(passes.get(pass)!).trimEnd()];
 }
 
-function overview(plan: Plan, traced: readonly Program[], graphs: ReadonlyMap<string, ReadonlyMap<string, Program>>): readonly string[] {
+function overview(
+  plan: Plan,
+  traced: readonly Program[],
+  graphs: ReadonlyMap<string, ReadonlyMap<string, Program>>,
+): readonly string[] {
   const passes = [...new Set([...graphs.values()].flatMap((each) => [...each.keys()]))];
   return [
     `${plan.model.name}, ${plan.precision}: ${plan.parameters.length} parameters, ${plan.kernels.length} kernels`,

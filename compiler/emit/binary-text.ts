@@ -24,7 +24,7 @@ export function binaryText({ about, runtime, payload }: BinaryParts): string {
     NEEDS_NODE,
     "(function (require, module, SORACC_PAYLOAD) {",
     runtime,
-    "})(process.getBuiltinModule(\"node:module\").createRequire(process.execPath), { exports: {} }, {",
+    '})(process.getBuiltinModule("node:module").createRequire(process.execPath), { exports: {} }, {',
     ...Object.entries(payload).map(([name, value]) => `${JSON.stringify(name)}: ${JSON.stringify(value)},`),
     "});",
     "",

@@ -1,11 +1,12 @@
 /** A plan becomes one executable file. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { printPlan } from "../../contract/plan-schema.ts";
 import type { Plan } from "../../contract/plan.ts";
 import { binaryText } from "./binary-text.ts";
 import { bundleRuntime } from "./bundle-runtime.ts";
 import { nativeAddons } from "./native-addon.ts";
+import { nativeSources } from "./native-sources.ts";
 import { pack } from "./pack.ts";
 import { writeBinary } from "./write-binary.ts";
 
@@ -23,9 +24,6 @@ export interface EmitRequest {
 /** Returns the bytes written. @throws Diagnostic when the file cannot be written or koffi's addon is missing */
 export async function emitBinary({ plan, output, root, about, force }: EmitRequest): Promise<number> {
   const runtime = await bundleRuntime(root);
-  const templates = join(root, "templates", "cpu");
-  const preludeFolder = join(templates, "prelude");
-  const names = readdirSync(preludeFolder).sort();
   const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { readonly version: string };
   const text = binaryText({
     about,
@@ -33,8 +31,7 @@ export async function emitBinary({ plan, output, root, about, force }: EmitReque
     payload: {
       soracc: manifest.version,
       plan: pack(new TextEncoder().encode(printPlan(plan))),
-      prelude: Object.fromEntries(names.map((name) => [name, readFileSync(join(preludeFolder, name), "utf8")])),
-      hostSource: readFileSync(join(templates, "host", "executor.cpp"), "utf8"),
+      ...nativeSources(root),
       addons: nativeAddons(root),
     },
   });

@@ -1,5 +1,5 @@
 /** Puts a training binary in its place: whole, executable, and over nothing that is not ours. */
-import { chmodSync, closeSync, lstatSync, openSync, readSync } from "node:fs";
+import { chmodSync, closeSync, lstatSync, openSync, readSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { ensureFolder, replaceWithFinished, temporaryName, writeFileAtomically } from "../../contract/atomic-file.ts";
 import { Diagnostic } from "../../contract/diagnostic.ts";
@@ -17,7 +17,8 @@ export function writeBinary(path: string, text: string, force: boolean): number 
   // Executable before it has its name: whoever sees the file can run it.
   const finished = temporaryName(path);
   writeFileAtomically(finished, [bytes], { kind: "binary", bytesNeeded: bytes.byteLength });
-  chmodSync(finished, 0o777 & ~process.umask());
+  const { mode } = statSync(finished);
+  chmodSync(finished, mode | ((mode & 0o444) >> 2)); // whoever may read it may run it
   replaceWithFinished(finished, path, "binary");
   return bytes.byteLength;
 }

@@ -12,4 +12,5 @@ export interface CommandContext {
 }
 
 /** A help text's examples, one per line. */
-export const examples = (lines: readonly string[]): string => `\nExamples:\n${lines.map((line) => `  ${line}`).join("\n")}\n`;
+export const examples = (lines: readonly string[]): string =>
+  `\nExamples:\n${lines.map((line) => `  ${line}`).join("\n")}\n`;

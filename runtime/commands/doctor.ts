@@ -3,7 +3,11 @@ import type { Command } from "commander";
 import { describeChecks, examineMachine } from "../doctor/machine.ts";
 import { examples, type CommandContext } from "./command.ts";
 
-export function doctorCommand(program: Command, { self, print }: CommandContext, end: (exitCode: number) => void): void {
+export function doctorCommand(
+  program: Command,
+  { self, print }: CommandContext,
+  end: (exitCode: number) => void,
+): void {
   program
     .command("doctor")
     .description("say what this machine lacks, and the command that fixes it")

@@ -70,7 +70,10 @@ function asText(plan: Plan, soracc: string, machine: readonly Check[]): readonly
   return [
     `${model.name}${model.preset === undefined ? "" : `, preset ${model.preset}`}; compiled by soracc ${soracc} for ${target}, ${precision}`,
     `configuration  ${settings(model.config)}`,
-    ...Object.entries(model.recipe).map(([name, value]) => `${name.padEnd(13)}  ${typeof value === "object" && value !== null ? settings(value) : String(value)}`),
+    ...Object.entries(model.recipe).map(
+      ([name, value]) =>
+        `${name.padEnd(13)}  ${typeof value === "object" && value !== null ? settings(value) : String(value)}`,
+    ),
     `parameters     ${parameterCount(plan).toLocaleString("en")} in ${plan.parameters.length} tensors`,
     `text           ${BUILT_IN_ENCODER}`,
     `kernels        ${kernels.length} distinct`,

@@ -41,7 +41,10 @@ export const TRAIN_ALIASES: readonly Alias[] = [
   { name: "sp_mode", instead: compiled('--parallel "sequence=N:VALUE"') },
   { name: "sp_overlap", isFlag: true, instead: compiled('--parallel "sequence=N:fastseq"') },
   { name: "lr", instead: compiled("--set train.rate=VALUE") },
-  { name: "tensorboard_dir", instead: () => "the record of a run is log.jsonl in its folder; choose that folder with --runs" },
+  {
+    name: "tensorboard_dir",
+    instead: () => "the record of a run is log.jsonl in its folder; choose that folder with --runs",
+  },
 ];
 
 export const SAMPLE_ALIASES: readonly Alias[] = [

@@ -35,7 +35,12 @@ export function sampleCommand(program: Command, context: CommandContext, end: (e
     .command("sample")
     .description("make videos from texts")
     .option("--checkpoint <path>", "a run folder, a checkpoint, or published weights (safetensors)")
-    .addOption(new Option("--weights <which>", "averaged or plain weights (default: ema where there are some)").choices(["ema", "model"]))
+    .addOption(
+      new Option("--weights <which>", "averaged or plain weights (default: ema where there are some)").choices([
+        "ema",
+        "model",
+      ]),
+    )
     .option("--prompt <text>", "what to show; may be given several times", several, [])
     .option("--prompts <file>", "one prompt per line")
     .option("--steps <n>", "sampling steps (default: the model's recipe)", wholeNumber(1))

@@ -11,7 +11,7 @@ import { seed, several, wholeNumber } from "./options.ts";
 import { acceptPublished, TRAIN_ALIASES } from "./published-options.ts";
 
 interface Options {
-  readonly data: string;
+  readonly data?: string;
   readonly captions?: string;
   readonly steps?: number;
   readonly epochs?: number;
@@ -76,7 +76,8 @@ export function trainCommand(program: Command, context: CommandContext, end: (ex
 async function run(options: Options, { carried, self, print, say }: CommandContext): Promise<number> {
   const plan = carried.plan();
   const { data, resume = false, runs, threads, samplePrompt, sampleEvery, json, ...rest } = options;
-  if (data === undefined) throw missing("--data", "the folder with the videos", `${self} train --data clips --steps 1000`);
+  if (data === undefined)
+    throw missing("--data", "the folder with the videos", `${self} train --data clips --steps 1000`);
   checkSampling(sampleEvery, samplePrompt);
   if (options.checkpoint !== undefined && !resume) {
     throw new Diagnostic({
@@ -104,7 +105,8 @@ function checkSampling(every: number | undefined, prompts: readonly string[]): v
   if (every !== undefined && prompts.length === 0) {
     throw missing("--sample-prompt", "what to sample", '--sample-every 500 --sample-prompt "a red circle moves left"');
   }
-  if (every === undefined && prompts.length > 0) throw missing("--sample-every", "how often to sample", "--sample-every 500");
+  if (every === undefined && prompts.length > 0)
+    throw missing("--sample-every", "how often to sample", "--sample-every 500");
 }
 
 const missing = (option: string, what: string, example: string): Diagnostic =>

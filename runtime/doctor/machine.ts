@@ -54,7 +54,11 @@ async function examineNode(): Promise<{ readonly found: string }> {
   const { node } = process.versions;
   const [major = 0, minor = 0] = node.split(".").map(Number);
   if (major > 20 || (major === 20 && minor >= 19)) return { found: node };
-  throw new Diagnostic({ kind: "node", message: `${node} is too old`, fix: "install Node 20.19 or newer from https://nodejs.org" });
+  throw new Diagnostic({
+    kind: "node",
+    message: `${node} is too old`,
+    fix: "install Node 20.19 or newer from https://nodejs.org",
+  });
 }
 
 async function examineCompiler(): Promise<{ readonly found: string }> {

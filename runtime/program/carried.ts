@@ -74,7 +74,9 @@ async function loadKoffi(addons: readonly Addon[]): Promise<Koffi> {
 
 function addonFor(addons: readonly Addon[]): Addon {
   const machine = { platform: platform(), arch: arch(), libc: libcOfNode() };
-  const found = addons.find((one) => (Object.keys(machine) as (keyof typeof machine)[]).every((key) => one[key] === machine[key]));
+  const found = addons.find((one) =>
+    (Object.keys(machine) as (keyof typeof machine)[]).every((key) => one[key] === machine[key]),
+  );
   if (found !== undefined) return found;
   const describe = (one: Pick<Addon, "platform" | "arch" | "libc">): string =>
     `${one.platform} ${one.arch}${one.libc === "system" ? "" : ` (${one.libc})`}`;

@@ -3,11 +3,10 @@
  * is. A port that no source can serve is told, not guessed.
  */
 import { Diagnostic } from "../../contract/diagnostic.ts";
-import type { DType } from "../../contract/dtype.ts";
 import type { PlanProgram, Port } from "../../contract/plan.ts";
 import { evaluateSize } from "../../contract/size.ts";
 import type { BoundProgram, DeviceBuffer, LoadedPlan, Symbols } from "../devices/device.ts";
-import { newElements, type Elements } from "../devices/elements.ts";
+import { elementsFrom, newElements, type Elements } from "../devices/elements.ts";
 import { symbolsFromShapes } from "./symbols.ts";
 
 /** A value for an input: its shape and its elements, row-major. */
@@ -46,7 +45,7 @@ export function bindFilled(loaded: LoadedPlan, name: string, sources: Sources, s
   const given = valuesFor(name, program, sources);
   const shapes = Object.fromEntries([...given].map(([port, { shape }]) => [port.name, shape]));
   const bound = loaded.bind(name, symbolsFromShapes(program, shapes), states);
-  for (const [port, { values }] of given) bound.write(port.name, elementsOf(port.dtype, values));
+  for (const [port, { values }] of given) bound.write(port.name, carriedBy(port, values));
   return bound;
 }
 
@@ -62,7 +61,7 @@ export function bindSized(
   const symbols = Object.fromEntries(program.symbols.map((symbol) => [symbol, known[symbol] ?? -1]));
   const bound = loaded.bind(name, symbols, states);
   for (const [port, { values }] of valuesFor(name, program, sources)) {
-    bound.write(port.name, elementsOf(port.dtype, values));
+    bound.write(port.name, carriedBy(port, values));
   }
   return bound;
 }
@@ -85,13 +84,10 @@ function valuesFor(name: string, program: PlanProgram, sources: Sources): Readon
   );
 }
 
-/** The values as the typed array that a port of this type takes; the same array where it is one already. */
-export function elementsOf(dtype: DType, values: ArrayLike<number>): Elements {
-  const empty = newElements(dtype, 0);
-  if (values.constructor === empty.constructor) return values as Elements;
-  const elements = newElements(dtype, values.length);
-  elements.set(values);
-  return elements;
+/** The values as the typed array that a port takes; the same array where it is one already. */
+function carriedBy({ dtype }: Port, values: ArrayLike<number>): Elements {
+  const isCarrier = values.constructor === newElements(dtype, 0).constructor;
+  return isCarrier ? (values as Elements) : elementsFrom(dtype, values);
 }
 
 /** The state buffers that programs share, zeroed: one for each name any of them has. */

@@ -12,10 +12,10 @@ import type { Device } from "../devices/device.ts";
 import { startProgress } from "../observe/progress.ts";
 import { recipeOf, requireRawPixels, textDimOf } from "../program/facts.ts";
 import { programNamed } from "../program/fill.ts";
-import { loadWithProgress } from "../program/load.ts";
+import { loadPrograms } from "../program/load.ts";
 import { slugOf } from "../train/samples.ts";
 import { loadSection } from "../train/training-state.ts";
-import { checkSize, chooseSampler, sampleVideos, samplingForm, type SampleSize } from "./sampler.ts";
+import { checkSize, chooseSampler, samplingForm, samplingPrograms, sampleVideos, type SampleSize } from "./sampler.ts";
 import { videoFormatOf, writeVideo } from "./video-file.ts";
 import { openWeights } from "./weights.ts";
 
@@ -71,7 +71,8 @@ export async function sample(request: SampleRequest, context: SampleContext): Pr
     const { size, framesPerSecond } = sizeFor(request, checkpoint);
     checkSize(size, form.patch);
     say(`weights: ${description}`);
-    if (extra.length > 0) say(`  the file has ${extra.length} tensors more than the model: ${extra.slice(0, 5).join(", ")}`);
+    if (extra.length > 0)
+      say(`  the file has ${extra.length} tensors more than the model: ${extra.slice(0, 5).join(", ")}`);
     const textDim = textDimOf(plan, `sample.${sampler}`);
     const encoder = builtInTextEncoder(Math.max(textDim, 1));
     say(textDim === 0 ? "text: this model reads none" : `text: ${encoder.name}, ${textDim} wide`);
@@ -80,7 +81,7 @@ export async function sample(request: SampleRequest, context: SampleContext): Pr
         `${sampler}, ${settings.steps} steps, guidance ${settings.guidance}, seed ${settings.seed}`,
     );
     device = await context.openDevice();
-    const loaded = await loadWithProgress(device, plan);
+    const loaded = await loadPrograms(device, plan, samplingPrograms(sampler));
     const parameters = loaded.createState("parameters", "f32", arenaElements(plan, `sample.${sampler}`));
     loadSection(checkpoint, plan, section, parameters);
     const batches = Math.ceil(request.prompts.length / request.batch);
@@ -174,7 +175,8 @@ export function readPrompts(path: string): readonly string[] {
 
 /** `out.mp4`; for several prompts `out-01.mp4` … or, in a folder, names made of the prompts. */
 function outputFiles({ output, prompts, force }: SampleRequest): readonly string[] {
-  const isFolder = output !== undefined && (extname(output) === "" || (existsSync(output) && statSync(output).isDirectory()));
+  const isFolder =
+    output !== undefined && (extname(output) === "" || (existsSync(output) && statSync(output).isDirectory()));
   const digits = Math.max(2, String(prompts.length).length);
   const number = (index: number): string => String(index + 1).padStart(digits, "0");
   const base = output ?? freeName(prompts.length);

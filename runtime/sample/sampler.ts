@@ -56,9 +56,15 @@ export function chooseSampler(plan: Plan, asked: string | undefined): Sampler {
   });
 }
 
+/** The programs that sampling runs. */
+export const samplingPrograms = (sampler: Sampler): readonly string[] => ["sample.start", `sample.${sampler}`];
+
 export const samplingForm = (plan: Plan, sampler: Sampler): VideoForm => {
   const name = `sample.${sampler}`;
-  return videoFormOf(name, programNamed(plan.programs, name).state.find((port) => port.name === "z"));
+  return videoFormOf(
+    name,
+    programNamed(plan.programs, name).state.find((port) => port.name === "z"),
+  );
 };
 
 /** @throws Diagnostic when a video of this size cannot be cut into whole patches */

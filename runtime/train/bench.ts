@@ -4,7 +4,7 @@ import type { BoundProgram, Device, StepProfile } from "../devices/device.ts";
 import { conditionSources } from "../program/conditions.ts";
 import { textDimOf, videoFormOf } from "../program/facts.ts";
 import { bindFilled, createStates, programNamed, scalarGiven } from "../program/fill.ts";
-import { loadWithProgress } from "../program/load.ts";
+import { loadPrograms } from "../program/load.ts";
 import { checkSize, type SampleSize } from "../sample/sampler.ts";
 
 export interface BenchRequest {
@@ -33,8 +33,15 @@ export interface KernelTime {
   readonly share: number;
 }
 
-export async function bench(plan: Plan, openDevice: () => Promise<Device>, request: BenchRequest): Promise<BenchResult> {
-  const form = videoFormOf("train", programNamed(plan.programs, "train").inputs.find(({ name }) => name === "x"));
+export async function bench(
+  plan: Plan,
+  openDevice: () => Promise<Device>,
+  request: BenchRequest,
+): Promise<BenchResult> {
+  const form = videoFormOf(
+    "train",
+    programNamed(plan.programs, "train").inputs.find(({ name }) => name === "x"),
+  );
   const { channels, patch } = form;
   const { size, batch, textTokens } = request;
   checkSize(size, patch);
@@ -43,8 +50,9 @@ export async function bench(plan: Plan, openDevice: () => Promise<Device>, reque
   const textDim = Math.max(textDimOf(plan, "train"), 1);
   const device = await openDevice();
   try {
-    const loaded = await loadWithProgress(device, plan);
-    const states = createStates(loaded, ["initialize", "train"], {});
+    const programs = ["initialize", "train"];
+    const loaded = await loadPrograms(device, plan, programs);
+    const states = createStates(loaded, programs, {});
     await bindFilled(loaded, "initialize", { seed: () => scalarGiven(0) }, states).run();
     const bound = bindFilled(
       loaded,

@@ -71,7 +71,12 @@ async function runInParts(context: StepContext, position: DataPosition): Promise
 
 export function sourcesOf(
   batch: VideoBatch,
-  { form: { channels, patch }, textDim, seed, totalSteps }: Pick<StepContext, "form" | "textDim" | "seed" | "totalSteps">,
+  {
+    form: { channels, patch },
+    textDim,
+    seed,
+    totalSteps,
+  }: Pick<StepContext, "form" | "textDim" | "seed" | "totalSteps">,
 ): Sources {
   const samples = batch.samples.length;
   return {

@@ -13,9 +13,10 @@ import type { Device, LoadedPlan } from "../devices/device.ts";
 import { formatDuration, startProgress } from "../observe/progress.ts";
 import { openLog, type RunLog } from "../observe/log.ts";
 import { openRun, type RunFolder } from "../observe/run-folder.ts";
-import { loadWithProgress } from "../program/load.ts";
+import { loadPrograms } from "../program/load.ts";
 import { recipeOf, requireRawPixels, textDimOf, videoFormOf, type VideoForm } from "../program/facts.ts";
 import { bindFilled, createStates, programNamed, scalarGiven, type States } from "../program/fill.ts";
+import { chooseSampler, samplingPrograms } from "../sample/sampler.ts";
 import { checkpointToResume, newCourse, resumedCourse, type Asked, type Course } from "./course.ts";
 import { trainLoop, type Ending } from "./loop.ts";
 import { checkFits, loadSection, restore, stateNamed } from "./training-state.ts";
@@ -55,7 +56,10 @@ export interface TrainOutcome extends Ending {
 /** @throws Diagnostic for everything a user can put right */
 export async function train(request: TrainRequest, context: TrainContext): Promise<TrainOutcome> {
   const { plan, say } = context;
-  const form = videoFormOf("train", programNamed(plan.programs, "train").inputs.find(({ name }) => name === "x"));
+  const form = videoFormOf(
+    "train",
+    programNamed(plan.programs, "train").inputs.find(({ name }) => name === "x"),
+  );
   requireRawPixels(form);
   const textDim = textDimOf(plan, "train");
   const tools = findVideoTools();
@@ -70,7 +74,15 @@ export async function train(request: TrainRequest, context: TrainContext): Promi
         : resumedCourse(request, dataset.samples, checkpoint.state);
     for (const note of course.notes) say(note);
     if (course.start >= course.end) {
-      return { run, kind: "already finished", step: course.start, loss: NaN, seconds: 0, tokens: 0, checkpoint: checkpoint?.path };
+      return {
+        run,
+        kind: "already finished",
+        step: course.start,
+        loss: NaN,
+        seconds: 0,
+        tokens: 0,
+        checkpoint: checkpoint?.path,
+      };
     }
     const encoder = builtInTextEncoder(Math.max(textDim, 1));
     say(textDim === 0 ? "text: this model reads none" : `text: ${encoder.name}, ${textDim} wide`);
@@ -96,8 +108,10 @@ async function onDevice(request: TrainRequest, context: TrainContext, prepared: 
   let log: RunLog | undefined;
   try {
     say(`device: ${device.description}`);
-    const loaded = await loadWithProgress(device, plan);
-    const states = await initialStates(loaded, course, checkpoint, request.weights);
+    const training = ["initialize", ...(course.accumulate > 1 ? ["accumulate", "update"] : ["train"])];
+    const sampling = request.sampleEvery === undefined ? [] : samplingPrograms(chooseSampler(plan, undefined));
+    const loaded = await loadPrograms(device, plan, [...training, ...sampling]);
+    const states = await initialStates(loaded, training, { course, checkpoint, weights: request.weights });
     const { start: step, end: steps, seed, batch, accumulate } = course;
     log = await openLog(run);
     log.write(checkpoint === undefined ? "start" : "resume", {
@@ -119,7 +133,20 @@ async function onDevice(request: TrainRequest, context: TrainContext, prepared: 
         say(`${file} cannot be read any more, another sample takes its place: ${reason}`);
       },
     });
-    const ending = await trainLoop({ request, plan, soracc: context.soracc, run, course, dataset, loaded, states, loader, log, encoder, form });
+    const ending = await trainLoop({
+      request,
+      plan,
+      soracc: context.soracc,
+      run,
+      course,
+      dataset,
+      loaded,
+      states,
+      loader,
+      log,
+      encoder,
+      form,
+    });
     return { run, ...ending };
   } finally {
     log?.close();
@@ -143,7 +170,9 @@ async function readData(
     onProgress: (done, of) => {
       if (total === 0) {
         total = of;
-        starting.push(startProgress({ label: "reading clips", total: of, unit: "clip" }).then((made) => void (progress = made)));
+        starting.push(
+          startProgress({ label: "reading clips", total: of, unit: "clip" }).then((made) => void (progress = made)),
+        );
       }
       progress?.update(done);
     },
@@ -158,11 +187,9 @@ async function readData(
 /** As the seed makes them, as a checkpoint has them, or with the parameters of a file of weights. */
 async function initialStates(
   loaded: LoadedPlan,
-  course: Course,
-  checkpoint: LoadedCheckpoint | undefined,
-  weights: string | undefined,
+  programs: readonly string[],
+  { course, checkpoint, weights }: Pick<Prepared, "course" | "checkpoint"> & Pick<TrainRequest, "weights">,
 ): Promise<States> {
-  const programs = ["initialize", "train", ...(course.accumulate > 1 ? ["accumulate", "update"] : [])];
   const states = createStates(loaded, programs, {});
   if (checkpoint !== undefined) {
     restore(checkpoint, loaded.plan, states);
@@ -183,7 +210,10 @@ async function initialStates(
 }
 
 /** What is said at the end. */
-export function describeOutcome({ run, kind, step, seconds, loss, checkpoint, tokens }: TrainOutcome, self: string): string[] {
+export function describeOutcome(
+  { run, kind, step, seconds, loss, checkpoint, tokens }: TrainOutcome,
+  self: string,
+): string[] {
   const where = checkpoint === undefined ? [] : [`checkpoint: ${checkpoint}`];
   switch (kind) {
     case "already finished":

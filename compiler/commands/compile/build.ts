@@ -33,7 +33,12 @@ export const addBuildOptions = (command: Command): Command =>
   command
     .argument("<model>", "a .sora.ts file")
     .option("--preset <name>", "one of the model's presets")
-    .option("--set <key=value>", "change a setting; may be given several times", (text: string, before: string[]) => [...before, text], [])
+    .option(
+      "--set <key=value>",
+      "change a setting; may be given several times",
+      (text: string, before: string[]) => [...before, text],
+      [],
+    )
     .option("--parallel <mesh>", 'how ranks work together, as in "data=2 sequence=4:fastseq zero=2"')
     .option("--target <name>", "what the kernels are for: cpu", "cpu")
     .option("--precision <type>", "what matrix products compute in: f32 or bf16 (default: the model's recipe)");
@@ -86,7 +91,11 @@ export async function build(
 }
 
 const rangesOf = ({ parameters }: ParameterLayout): readonly ParameterRange[] =>
-  parameters.map(({ name, shape, offset }) => ({ name, shape: shape.map(({ size }) => staticValue(size) ?? 0), offset }));
+  parameters.map(({ name, shape, offset }) => ({
+    name,
+    shape: shape.map(({ size }) => staticValue(size) ?? 0),
+    offset,
+  }));
 
 /** From the working directory; the models of the package can be named from anywhere. */
 function modelPath(file: string): string {
