@@ -5,6 +5,7 @@ import { resolve } from "node:path";
 interface Options {
   readonly seed: number;
   readonly steps?: number;
+  readonly clips?: number;
   readonly out: string;
   readonly json?: true;
 }
@@ -19,14 +20,15 @@ export function configure(command: Command, finish: (exitCode: number) => void):
   command
     .option("--seed <n>", "decides clips, held-out combinations, initial weights and noise", wholeNumber(0), 1)
     .option("--steps <n>", "training steps (default: the recipe's)", wholeNumber(1))
+    .option("--clips <n>", "clips to draw (default: the recipe's)", wholeNumber(1))
     .option("--out <folder>", "where everything goes; a folder of the demo's own", "demo-out")
     .option("--json", "one JSON object on standard output, all else on standard error")
     .addHelpText("after", EXAMPLES)
     .action(async (options: Options) => finish(await run(options)));
 }
 
-async function run({ seed, steps, out, json }: Options): Promise<number> {
-  const { demo, RECIPE_STEPS, resultRecord } = await import("../demo/demo.ts");
+async function run({ seed, steps, clips, out, json }: Options): Promise<number> {
+  const { demo, RECIPE_CLIPS, RECIPE_STEPS, resultRecord } = await import("../demo/demo.ts");
   const { sampleTable, totalsText } = await import("../demo/report.ts");
   const { Interrupted, INTERRUPTED } = await import("../demo/child-command.ts");
   const { formatDuration } = await import("../../runtime/observe/progress.ts");
@@ -35,7 +37,7 @@ async function run({ seed, steps, out, json }: Options): Promise<number> {
   const root = process.env["SORACC_ROOT"] ?? process.cwd();
   const started = performance.now();
   try {
-    const result = await demo({ seed, steps: steps ?? RECIPE_STEPS, out, root, say });
+    const result = await demo({ seed, steps: steps ?? RECIPE_STEPS, clips: clips ?? RECIPE_CLIPS, out, root, say });
     if (json === true) process.stdout.write(`${JSON.stringify(resultRecord(result))}\n`);
     for (const line of sampleTable(result.samples)) say(line);
     say(`videos         ${resolve(result.folder.samples)}`);

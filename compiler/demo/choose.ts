@@ -47,7 +47,7 @@ export interface Choice {
   readonly clips: readonly ClipRecipe[];
 }
 
-export function choose(seed: number, clips = 256): Choice {
+export function choose(seed: number, clips: number): Choice {
   const heldOut = chooseHeldOut(dice(seed, "held out"));
   const trained = allSubjects().filter((subject) => !heldOut.some((held) => sameSubject(held, subject)));
   const subjects = repeatEvenly(trained, clips, dice(seed, "subjects"));

@@ -24,6 +24,8 @@ export interface DemoRequest {
   /** Decides clips, held-out combinations, initial weights, order of the data and noise. */
   readonly seed: number;
   readonly steps: number;
+  /** How many clips are made. */
+  readonly clips: number;
   readonly out: string;
   /** The package root. */
   readonly root: string;
@@ -43,7 +45,7 @@ export interface DemoResult {
 /** Enough for colours, directions and whole shapes; see docs/demo.md. */
 export const RECIPE_STEPS = 320;
 
-const CLIPS = 256;
+export const RECIPE_CLIPS = 256;
 /** So many clips are read back and measured before training. */
 const CHECKED = 16;
 /** Samples are tiny: their files are enlarged so that players show something. */
@@ -54,7 +56,7 @@ export async function demo(request: DemoRequest): Promise<DemoResult> {
   const { seed, steps, root, say } = request;
   const tools = findVideoTools();
   const folder = claimOutputFolder(request.out);
-  const chosen = choose(seed, CLIPS);
+  const chosen = choose(seed, request.clips);
   const launcher = join(root, "bin", "soracc.js");
   const binary = folder.binary;
   const stages: { readonly name: string; readonly seconds: number }[] = [];
