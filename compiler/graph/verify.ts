@@ -28,10 +28,15 @@ export function verifyProgram(program: Program, pass: string): void {
   }
   verifyNames(program, nodes, pass);
   const states = new Map<string, Edge>();
-  for (const { name, role, edge } of inputsOf(nodes)) if (role === "state") states.set(name, edge);
+  const given = new Set<string>();
+  for (const { name, role, edge } of inputsOf(nodes)) {
+    if (role === "state") states.set(name, edge);
+    else given.add(name);
+  }
   for (const [name, edge] of program.next) {
     const state = states.get(name);
-    if (state === undefined) throw broken(program, pass, `next "${name}"`, "there is no state of that name");
+    if (given.has(name)) throw broken(program, pass, `next "${name}"`, "the input of that name is given, and no state");
+    if (state === undefined) continue; // the program makes the state's first value and does not read it
     if (state.dtype !== edge.dtype || !sameShape(state.shape, edge.shape)) {
       const types = `${printType(edge)} cannot replace ${printType(state)}`;
       throw broken(program, pass, `next "${name}"`, types);

@@ -66,9 +66,9 @@ describe("verifyProgram", () => {
       'random "path": two different ones',
     ],
     [
-      "a next without state",
+      "a next for what is given",
       () => program([], { next: new Map([["x", x]]) }),
-      'next "x": there is no state of that name',
+      'next "x": the input of that name is given, and no state',
     ],
     [
       "a next of another type",
@@ -96,6 +96,10 @@ describe("verifyProgram", () => {
   ])("finds %s", (_, build, message) => {
     expect(() => verifyProgram(build(), "shard")).toThrow('compiler bug in shard: program "p"');
     expect(() => verifyProgram(build(), "shard")).toThrow(message);
+  });
+
+  it("takes the first value of a state that the program does not read", () => {
+    verifyProgram(program([], { next: new Map([["fresh", x]]) }), "test");
   });
 
   it("is quick, and quicker the second time", () => {
