@@ -20,7 +20,9 @@ export function reduce(operation: "sum" | "max" | "min", x: Edge, axes: readonly
   }
   if (axes.length === 0) return x;
   const ordered = x.shape.filter((axis) => axes.includes(axis.name)).map((axis) => axis.name);
-  const trailing = x.shape.slice(x.shape.findLastIndex((axis) => !axes.includes(axis.name)) + 1).map((axis) => axis.name);
+  const trailing = x.shape
+    .slice(x.shape.findLastIndex((axis) => !axes.includes(axis.name)) + 1)
+    .map((axis) => axis.name);
   if (trailing.length > 0 && trailing.length < ordered.length) {
     // Along rows first, then over columns: each is a kernel of its own kind.
     const rest = ordered.filter((name) => !trailing.includes(name));
