@@ -270,6 +270,37 @@ describe("kernels on the CPU", () => {
     expect(ends(got)).toEqual(ends(expected));
   });
 
+  it("keep every bit of a literal", async () => {
+    const values = [
+      0.1,
+      1 / 3,
+      Math.PI,
+      -1e-300,
+      5e-324,
+      2.2250738585072014e-308,
+      1.7976931348623157e308,
+      1 - 2 ** -53,
+    ];
+    const floats = [0.1, 1e-45, 1.17549435e-38, 3.4028234e38, 16777216.5, -0, Infinity, -Infinity, NaN, 1e6 + 1 / 16];
+    const literals = [...values.map((value) => literal(value, "f64")), ...floats.map((value) => literal(value, "f32"))];
+    const kernel: Kernel = {
+      anchor: "map",
+      name: "literals",
+      formula: "constants",
+      operands: literals.map(({ type }, i) => ({ name: `y${i}`, dtype: type, role: "write" })),
+      scalars: [],
+      symbols: [],
+      axes: [{ name: "n", size: constant(1) }],
+      accesses: literals.map((_, operand) => ({ operand, strides: [ZERO], lookups: [] })),
+      stores: literals.map((value, access) => ({ access, value })),
+    };
+    const one: Case = { kernel, sizes: {}, operands: literals.map(() => 1) };
+    const alone = await compileCases([one]);
+    const got = runCase(alone, 0, one).got.map((operand) => operand[0]!);
+    await alone.close();
+    expect(got).toEqual([...values, ...floats.map(Math.fround)]);
+  });
+
   it("draw what the reference draws, whatever the order of the loops", () => {
     const which = kernels.findIndex(({ what }) => what.startsWith("patches"));
     const { got } = runCase(library, which, kernels[which]!.one);

@@ -20,8 +20,8 @@ import { emitValues, openScope, storeStatements } from "./scope.ts";
 import type { Generated } from "./target.ts";
 import { wholeIndices } from "./walk.ts";
 
-/** Columns of a task: a whole row of the usual widths, and otherwise blocks of equal work. */
-const WIDEST_BLOCK = 2048;
+/** A task takes whole rows while its sums fit the first level of cache (and the stack), else blocks of equal width. */
+const MOST_SUMS = 6144;
 const BLOCK = 1024;
 
 /** Rows of a chunk: enough that partial results are few, and few enough that float sums stay accurate. */
@@ -36,7 +36,8 @@ export function columns(kernel: ColumnsKernel): Generated {
   const sizeOf = (axes: readonly number[]): Dim => elementsOf(axes.map((axis) => collapsed.axes[axis]!));
   const [outerCount, rowCount, columnCount] = [sizeOf(parts.outer), sizeOf(parts.rows), sizeOf(parts.columns)];
   const width = staticValue(columnCount) ?? Infinity;
-  const block = width <= WIDEST_BLOCK ? width : BLOCK;
+  const most = Math.floor(MOST_SUMS / (1 + collapsed.reductions.length));
+  const block = width <= most ? width : blockOf(width, Math.min(most, BLOCK));
   const chunkRows = min(
     constant(MOST_ROWS),
     max(constant(FEWEST_ROWS), floorDiv(CHUNK_ELEMENTS, min(constant(block), columnCount))),
@@ -104,6 +105,10 @@ export function columns(kernel: ColumnsKernel): Generated {
     scratch: ZERO,
   };
 }
+
+/** The width of about equal blocks of no more than `most` columns, whole cache lines each. */
+const blockOf = (width: number, most: number): number =>
+  width === Infinity ? most : Math.ceil(width / Math.ceil(width / most) / 16) * 16;
 
 /** Axes by what they are here: `outer` are kept and stand before a reduced one, `columns` are kept and come last. */
 interface Parts {

@@ -85,26 +85,13 @@ function printFloat(value: number, suffix: "f" | ""): Text {
 
 /** `0x1.8p+1` for 3: the 52 bits of the fraction without trailing zeros, then the power of two. */
 function hexadecimal(magnitude: number): string {
-  if (magnitude === 0) return "0x0p+0";
-  let exponent = Math.max(Math.floor(Math.log2(magnitude)), -1022);
-  let mantissa = scale(magnitude, -exponent);
-  if (mantissa >= 2) {
-    mantissa /= 2;
-    exponent++;
-  }
-  const whole = Math.floor(mantissa);
-  const fraction = Math.round((mantissa - whole) * 2 ** 52)
-    .toString(16)
-    .padStart(13, "0")
-    .replace(/0+$/, "");
-  return `0x${whole}${fraction === "" ? "" : "."}${fraction}p${exponent < 0 ? "" : "+"}${exponent}`;
+  const bits = new DataView(new ArrayBuffer(8));
+  bits.setFloat64(0, magnitude);
+  const biased = bits.getUint16(0) >> 4;
+  const fraction = (bits.getBigUint64(0) % 2n ** 52n).toString(16).padStart(13, "0").replace(/0+$/, "");
+  const exponent = biased === 0 ? -1022 : biased - 1023;
+  return `0x${biased === 0 ? 0 : 1}${fraction === "" ? "" : "."}${fraction}p${exponent < 0 ? "" : "+"}${exponent}`;
 }
-
-/** value * 2^power in two exact steps, since 2^1074 is no double. */
-const scale = (value: number, power: number): number => {
-  const half = Math.trunc(power / 2);
-  return value * 2 ** half * 2 ** (power - half);
-};
 
 type PrintCall = (args: readonly Text[], types: readonly ScalarType[], result: ScalarType) => Text;
 
