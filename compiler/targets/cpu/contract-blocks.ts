@@ -35,15 +35,16 @@ export interface Sizes {
 const ENOUGH_TASKS = 32;
 const ENOUGH_CHUNKS = 16;
 const SHORTEST_CHUNK = 384;
-const WIDEST_COLUMNS = 384;
+const WIDEST_COLUMNS = 768;
+const TALLEST_ROWS = 64;
 
 export function chooseBlocks(sizes: Sizes): Blocks {
   const { batch, m, n, k, line } = sizes;
   const panel = panelWidth(staticValue(n), line);
   const panels = ceilDiv(n, panel);
-  const widest = Math.max(1, Math.min(Math.floor(WIDEST_COLUMNS / panel), staticValue(panels) ?? Infinity));
+  const widest = even(staticValue(panels), Math.max(1, Math.floor(WIDEST_COLUMNS / panel)), 1);
   const depth = even(staticValue(k), 256, 8);
-  const few = fewBlocks(sizes, panel, widest);
+  const few = fewBlocks(sizes, panel);
   if (few !== undefined) {
     const { rows, columns } = few;
     const [rowBlocks, columnBlocks] = [ceilDiv(m, rows), ceilDiv(n, columns)];
@@ -73,21 +74,21 @@ export function chooseBlocks(sizes: Sizes): Blocks {
 }
 
 /** Blocks for an output of few blocks and a long k (the gradient of a weight), where k may be split; else undefined. */
-function fewBlocks({ m, n, k, line }: Sizes, panel: number, widest: number) {
+function fewBlocks({ m, n, k, line }: Sizes, panel: number) {
   const [rowCount, columnCount, length] = [staticValue(m), staticValue(n), staticValue(k)];
   if (rowCount === undefined || columnCount === undefined) return undefined;
   if (length !== undefined && length < 2 * SHORTEST_CHUNK) return undefined;
   const rows = even(rowCount, 192, 8);
-  const columns = roundUp(even(columnCount, widest * panel, line), panel);
+  const columns = roundUp(even(columnCount, 384, line), panel);
   const blocks = Math.ceil(rowCount / rows) * Math.ceil(columnCount / columns);
   return blocks < ENOUGH_CHUNKS ? { rows, columns } : undefined;
 }
 
-/** Rows of a block: about 128, less where that leaves too few blocks. */
+/** Rows of a block: about 64, less where that leaves too few blocks. */
 function blockRows({ batch, m, n }: Sizes, panel: number): number {
   const count = staticValue(m);
-  if (count === undefined) return 96;
-  let rows = even(count, 128, 8);
+  if (count === undefined) return TALLEST_ROWS;
+  let rows = even(count, TALLEST_ROWS + 16, 8);
   const others = staticValue(multiply(batch, ceilDiv(n, 2 * panel))) ?? ENOUGH_TASKS;
   while (rows > 24 && Math.ceil(count / rows) * others < ENOUGH_CHUNKS) rows = even(rows, rows / 2, 8);
   return rows;
