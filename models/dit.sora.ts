@@ -107,7 +107,7 @@ export default model({
         optimizer: sora.adamW({ rate: 2e-3, betas: [0.9, 0.99] }),
         ...{ warmup: 30, clip: 1, batch: 24, ema: 0.99, precision: "f32" },
       },
-      sample: { sampler: "euler", steps: 20, guidance: 2.5 },
+      sample: { steps: 20, guidance: 2.5 },
     },
   },
 
@@ -148,6 +148,6 @@ export default model({
 
   facts: ({ process }) => ({ process }),
   train: { optimizer: sora.adam({ rate: 1e-4 }), schedule: "cosine", ema: 0.9999, textDropout: 0.1, precision: "bf16" },
-  sample: { sampler: "ddpm", steps: 250, guidance: 4 },
+  sample: { steps: 250, guidance: 4 },
   parallel: sora.mesh("data=1"),
 });

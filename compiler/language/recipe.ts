@@ -1,4 +1,5 @@
 /** What can be chosen about training and sampling, whatever the model; `--set train.rate=3e-4` reaches these keys. */
+import { SAMPLERS } from "../../contract/diffusion.ts";
 import { choice, count, decayPair, number, type ValuesOf } from "./settings.ts";
 
 export const TRAIN_SETTINGS = {
@@ -24,7 +25,8 @@ export const TRAIN_SETTINGS = {
 };
 
 export const SAMPLE_SETTINGS = {
-  sampler: choice("ddpm", "ddim", "euler"),
+  /** `auto` is the first that the process has. */
+  sampler: choice("auto", ...SAMPLERS),
   steps: count(250),
   /** Classifier-free guidance; 1 switches it off. */
   guidance: number(4),

@@ -59,7 +59,7 @@ export function traceModel(definition: ModelDefinition, choices: Choices = {}): 
     const parts = { loss: own["loss"], layout, recipe: train };
     for (const [name, program] of Object.entries(trainingPrograms(parts))) definitions.set(name, program);
   }
-  if (samplers.length > 0) checkSampler(definition, sample.sampler, samplers);
+  const sampler = samplers.length === 0 ? undefined : chosenSampler(definition, sample.sampler, samplers);
   return {
     ...chosen,
     name: definition.name,
@@ -77,7 +77,7 @@ export function traceModel(definition: ModelDefinition, choices: Choices = {}): 
     recipe: {
       ...definition.facts(config),
       ...(train === undefined ? {} : { train }),
-      ...(samplers.length === 0 ? {} : { sample }),
+      ...(sampler === undefined ? {} : { sample: { ...sample, sampler } }),
     },
   };
 }
@@ -153,14 +153,16 @@ function noProgram(definition: ModelDefinition, name: string, known: readonly st
   });
 }
 
-function checkSampler(definition: ModelDefinition, sampler: string, programs: readonly string[]): void {
-  if (programs.includes(`sample.${sampler}`)) return;
+/** The chosen sampler, or the first that there is. Errors: the process does not have the chosen one. */
+function chosenSampler(definition: ModelDefinition, sampler: string, programs: readonly string[]): string {
   const names = programs.map((name) => name.slice("sample.".length));
+  if (sampler === "auto" && names[0] !== undefined) return names[0];
+  if (names.includes(sampler)) return sampler;
   throw new Diagnostic({
     kind: "config",
     message: `there is no sampler "${sampler}" for this process`,
     where: definition.where(),
     details: [`samplers  ${names.join(", ")}`],
-    fix: `choose --set sample.sampler=${names[0]!}`,
+    fix: `choose --set sample.sampler=${names[0] ?? "auto"}`,
   });
 }
