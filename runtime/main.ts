@@ -54,13 +54,7 @@ export async function main(commandLine: readonly string[], payload: Payload): Pr
 
 /** A mistake without a stack; a fault of ours with one, on demand. */
 function tell(error: unknown, name: string): number {
-  if (error instanceof CommanderError) {
-    // Commander has told it, but for values that reached us under a published name.
-    if (error.code === "commander.invalidArgument" && !error.message.startsWith("error:")) {
-      process.stderr.write(`error: ${error.message}\n`);
-    }
-    return error.exitCode;
-  }
+  if (error instanceof CommanderError) return error.exitCode; // commander has told it
   if (error instanceof Diagnostic) {
     process.stderr.write(`${error.message}\n`);
   } else {

@@ -2,7 +2,7 @@
  * The option names of the published training and sampling scripts, accepted as hidden aliases. Some mean an option of
  * ours; some were settled when the model was compiled and say so; none is dropped in silence.
  */
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { Diagnostic } from "../../contract/diagnostic.ts";
 
 interface Alias {
@@ -78,7 +78,17 @@ function valueFor(command: Command, { name, to }: Alias, text: string | null): u
   const flagValue = FLAG_VALUES[name];
   if (flagValue !== undefined) return flagValue;
   const option = command.options.find((one) => one.attributeName() === to);
-  return option?.parseArg === undefined ? text : option.parseArg(text ?? "", command.getOptionValue(to ?? ""));
+  if (option?.parseArg === undefined) return text;
+  try {
+    return option.parseArg(text ?? "", command.getOptionValue(to ?? "")) as unknown;
+  } catch (error) {
+    if (!(error instanceof InvalidArgumentError)) throw error;
+    throw new Diagnostic({
+      kind: "option",
+      message: `--${name} is "${text ?? ""}"`,
+      fix: `${error.message.charAt(0).toLowerCase()}${error.message.slice(1, -1)}; our name for it is ${option.long ?? ""}`,
+    });
+  }
 }
 
 const notHere = ({ name, instead }: Alias, value: string): Diagnostic =>

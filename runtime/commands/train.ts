@@ -92,7 +92,8 @@ async function run(options: Options, { carried, self, print, say }: CommandConte
     { plan, soracc: carried.soracc, openDevice: () => carried.openDevice({ threads }), say },
   );
   if (json === true) print(JSON.stringify(asJson(outcome)));
-  else for (const line of describeOutcome(outcome, self)) (outcome.kind === "interrupted" ? say : print)(line);
+  else
+    for (const line of describeOutcome(outcome, { self, data })) (outcome.kind === "interrupted" ? say : print)(line);
   return outcome.kind === "interrupted" ? INTERRUPTED : 0;
 }
 

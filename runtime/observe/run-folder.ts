@@ -58,7 +58,7 @@ export function openRun(name: string, { root = "runs", resume = false }: RunOpti
 export function freeRunName(base: string, root = "runs"): string {
   for (let number = 1; ; number++) {
     const name = number === 1 ? base : `${base}-${number}`;
-    if (!existsSync(join(root, name))) return name;
+    if (!isUsed(runAt(root, name))) return name;
   }
 }
 

@@ -39,46 +39,43 @@ export interface Defaults {
   readonly batch: number;
 }
 
-/** A run that begins. @throws Diagnostic when no length is given */
+/** What can be said before the data is read. `state` is that of the checkpoint to continue. @throws Diagnostic */
+export function checkAsked(asked: Asked, state: CheckpointState | undefined): void {
+  const { steps, epochs } = asked;
+  if (steps !== undefined && epochs !== undefined) {
+    throw new Diagnostic({
+      kind: "train",
+      message: "--steps and --epochs both say how long to train",
+      fix: "leave one of them out",
+    });
+  }
+  if (state !== undefined) {
+    begunWith(asked, state);
+    if (steps !== undefined) checkLength(steps, state);
+    return;
+  }
+  if (steps !== undefined || epochs !== undefined) return;
+  throw new Diagnostic({
+    kind: "train",
+    message: "how long to train is not said",
+    fix: "give --steps N or --epochs N",
+  });
+}
+
+/** A run that begins. */
 export function newCourse(asked: Asked, samples: readonly Sample[], defaults: Defaults): Course {
   const batch = asked.batch ?? defaults.batch;
   const accumulate = asked.accumulate ?? 1;
-  const end = lengthOf(asked, samples, batch * accumulate);
-  if (end === undefined) {
-    throw new Diagnostic({
-      kind: "train",
-      message: "how long to train is not said",
-      fix: "give --steps N or --epochs N",
-    });
-  }
+  const end = lengthOf(asked, samples, batch * accumulate) ?? 0;
   return { start: 0, end, seed: asked.seed ?? 0, batch, accumulate, position: START, skipped: 0, notes: [] };
 }
 
 /** A run that goes on. @throws Diagnostic when what is asked contradicts what was begun */
 export function resumedCourse(asked: Asked, samples: readonly Sample[], state: CheckpointState): Course {
+  const before = begunWith(asked, state);
   const { counters } = state;
-  const before = {
-    batch: counters["batch"] ?? asked.batch ?? 1,
-    accumulate: counters["accumulate"] ?? asked.accumulate ?? 1,
-    seed: state.seed,
-  };
-  for (const name of ["batch", "accumulate", "seed"] as const) {
-    const wanted = asked[name];
-    if (wanted === undefined || wanted === before[name]) continue;
-    throw new Diagnostic({
-      kind: "resume",
-      message: `this run was begun with --${name} ${before[name]}, and continues with it, not with ${wanted}`,
-      fix: `leave --${name} out, or start another run with --name`,
-    });
-  }
   const end = lengthOf(asked, samples, before.batch * before.accumulate) ?? state.scheduleSteps;
-  if (end < state.step) {
-    throw new Diagnostic({
-      kind: "resume",
-      message: `${end} steps are asked for, and the run has done ${state.step}`,
-      fix: `give more than ${state.step} steps, or start another run with --name`,
-    });
-  }
+  checkLength(end, state);
   const notes: string[] = [];
   if (end !== state.scheduleSteps) {
     notes.push(`the schedule of the learning rate now ends at step ${end}; it was laid out for ${state.scheduleSteps}`);
@@ -94,14 +91,35 @@ export function resumedCourse(asked: Asked, samples: readonly Sample[], state: C
   return { start, end, ...before, position, skipped: counters["skipped"] ?? 0, notes };
 }
 
-function lengthOf({ steps, epochs }: Asked, samples: readonly Sample[], perStep: number): number | undefined {
-  if (steps !== undefined && epochs !== undefined) {
+/** What the numbers of a run depend on from its first step. @throws Diagnostic when something else is asked for */
+function begunWith(asked: Asked, { counters, seed }: CheckpointState): Pick<Course, "batch" | "accumulate" | "seed"> {
+  const before = {
+    batch: counters["batch"] ?? asked.batch ?? 1,
+    accumulate: counters["accumulate"] ?? asked.accumulate ?? 1,
+    seed,
+  };
+  for (const name of ["batch", "accumulate", "seed"] as const) {
+    const wanted = asked[name];
+    if (wanted === undefined || wanted === before[name]) continue;
     throw new Diagnostic({
-      kind: "train",
-      message: "--steps and --epochs both say how long to train",
-      fix: "leave one of them out",
+      kind: "resume",
+      message: `this run was begun with --${name} ${before[name]}, and continues with it, not with ${wanted}`,
+      fix: `leave --${name} out, or start another run with --name`,
     });
   }
+  return before;
+}
+
+function checkLength(end: number, { step }: CheckpointState): void {
+  if (end >= step) return;
+  throw new Diagnostic({
+    kind: "resume",
+    message: `${end} steps are asked for, and the run has done ${step}`,
+    fix: `give more than ${step} steps, or start another run with --name`,
+  });
+}
+
+function lengthOf({ steps, epochs }: Asked, samples: readonly Sample[], perStep: number): number | undefined {
   return epochs === undefined ? steps : Math.ceil((epochs * samples.length) / perStep);
 }
 

@@ -17,7 +17,7 @@ import { loadPrograms } from "../program/load.ts";
 import { recipeOf, requireRawPixels, textDimOf, videoFormOf, type VideoForm } from "../program/facts.ts";
 import { bindFilled, createStates, programNamed, scalarGiven, type States } from "../program/fill.ts";
 import { chooseSampler, samplingPrograms } from "../sample/sampler.ts";
-import { checkpointToResume, newCourse, resumedCourse, type Asked, type Course } from "./course.ts";
+import { checkAsked, checkpointToResume, newCourse, resumedCourse, type Asked, type Course } from "./course.ts";
 import { trainLoop, type Ending } from "./loop.ts";
 import { checkFits, loadSection, restore, stateNamed } from "./training-state.ts";
 
@@ -66,6 +66,7 @@ export async function train(request: TrainRequest, context: TrainContext): Promi
   const run = openRun(request.name, { root: request.runs, resume: request.resume });
   const checkpoint = request.resume ? checkpointToResume(run, request.checkpoint) : undefined;
   try {
+    checkAsked(request, checkpoint?.state);
     if (checkpoint !== undefined) checkFits(checkpoint, plan, ["model", "ema", "optimizer.m", "optimizer.v"]);
     const dataset = await readData(request, form, tools, say);
     const course =
@@ -212,7 +213,7 @@ async function initialStates(
 /** What is said at the end. */
 export function describeOutcome(
   { run, kind, step, seconds, loss, checkpoint, tokens }: TrainOutcome,
-  self: string,
+  { self, data }: { readonly self: string; readonly data: string },
 ): string[] {
   const where = checkpoint === undefined ? [] : [`checkpoint: ${checkpoint}`];
   switch (kind) {
@@ -223,7 +224,11 @@ export function describeOutcome(
         `to go on, give more --steps; to sample: ${self} sample --checkpoint ${run.path} --prompt "…" -o sample.mp4`,
       ];
     case "interrupted":
-      return [`stopped after step ${step}`, ...where, `continue with: ${self} train … --name ${run.name} --resume`];
+      return [
+        `stopped after step ${step}`,
+        ...where,
+        `continue with: ${self} train --data ${data} --name ${run.name} --resume`,
+      ];
     case "finished":
       return [
         `trained to step ${step} in ${formatDuration(seconds)}, ${Math.round(tokens / Math.max(seconds, 1e-9))} tokens/s, loss ${loss.toPrecision(4)}`,
