@@ -38,7 +38,7 @@ export function configure(command: Command, finish: (exitCode: number) => void):
 
 async function inspect(file: string, options: InspectOptions): Promise<readonly string[]> {
   const graphs = new Map<string, Map<string, Program>>();
-  const { plan, traced } = await build(file, options, (pass, _, after) => {
+  const { plan, traced } = await build(file, { ...options, programs: "all" }, (pass, _, after) => {
     graphs.set(after.name, (graphs.get(after.name) ?? new Map<string, Program>()).set(pass, after));
   });
   if (options.kernel !== undefined) return sources(plan, options.kernel);

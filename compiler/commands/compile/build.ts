@@ -16,6 +16,8 @@ export interface BuildOptions {
   readonly parallel?: string;
   readonly target: string;
   readonly precision?: string;
+  /** Every program of the model, or what a training binary drives (the default). */
+  readonly programs?: "all" | undefined;
 }
 
 export interface Built extends Compilation {
@@ -70,8 +72,12 @@ export async function build(
     set: [...options.set, ...(asked === undefined || !isTrained ? [] : [`train.precision=${asked}`])],
   });
   const precision = asked ?? model.train?.precision ?? "f32";
-  const traced = [...model.programs].filter(([name]) => isDriven(name)).map(([, trace]) => trace());
-  if (traced.length === 0) {
+  const all = [...model.programs];
+  const isInspected = options.programs === "all";
+  const wanted = all.filter(([name]) => isInspected || isDriven(name));
+  // Nothing to drive is a mistake, but one inside a program is the better one to tell.
+  const traced = (wanted.length === 0 ? all : wanted).map(([, trace]) => trace());
+  if (wanted.length === 0) {
     throw new Diagnostic({
       kind: "model",
       message: `model "${model.name}" has nothing that a training binary could run`,
