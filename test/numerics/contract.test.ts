@@ -84,6 +84,24 @@ test("gathered rows, guarded steps and several accesses on one side", async () =
   expect(await mistakesOf([whole], TOLERANCE)).toEqual([]);
 });
 
+test("stores that count elements and batches of their own", async () => {
+  // y = acc + linear, with axes in an order that has to be sorted first
+  const made = assemble("counting", [
+    { role: "n", size: 5, fixed: true },
+    { role: "m", size: 3, fixed: false },
+    { role: "batch", size: 2, fixed: true },
+    { role: "k", size: 7, fixed: true },
+    { role: "n", size: 6, fixed: true },
+  ]);
+  const left = read(made.tensor("read", "f32", [2, 1, 3]));
+  const right = read(made.tensor("read", "f32", [3, 2, 0, 4]));
+  const y = made.tensor("write", "f32", [2, 1, 0, 4]);
+  const counted = call("f32", [variable("linear", "i32")]);
+  expect(await mistakesOf([made.finish(left, right, [{ access: y, value: add(acc, counted) }])], TOLERANCE)).toEqual(
+    [],
+  );
+});
+
 test("float64 and int32 products keep their type", async () => {
   const cases = (["f64", "i32"] as const).map((type) => {
     const made = assemble(`products_${type}`, [

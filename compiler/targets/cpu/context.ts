@@ -160,6 +160,8 @@ const RESERVED: ReadonlySet<string> = new Set(
     "min max clamp abs sign floor ceil round sqrt rsqrt pow floordiv mod exp exp2 log log1p sin cos tanh sigmoid erf",
     "softplus uniform normal select is_finite smaller larger floor_div floor_mod ceil_sqrt acc linear unix linux",
     "first last begin end row column chunk position count partial partials scratch total start stop at rest block outer",
+    "depth sample to sums tile panel panels packed aside rows columns step steps chunks cut query key",
+    "online range ranges share shares product load store",
   ]
     .join(" ")
     .split(" "),

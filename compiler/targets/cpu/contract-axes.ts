@@ -18,6 +18,8 @@ export interface Contraction {
   readonly swapped: boolean;
   /** The axes of each role, the one to run along innermost (last). */
   readonly axes: Readonly<Record<ContractRole, readonly number[]>>;
+  /** The stride of `linear` along each axis, where the stores use it. */
+  readonly linear: readonly Dim[] | undefined;
   readonly left: Side;
   readonly right: Side;
 }
@@ -33,30 +35,47 @@ export interface Side {
   readonly variesOverBatch: boolean;
 }
 
+/** A contraction with few axes, and what `linear` counts them with, where the stores ask for it. */
+interface Merged {
+  readonly kernel: ContractKernel;
+  readonly linear: readonly Dim[] | undefined;
+}
+
 const ROLES: readonly ContractRole[] = ["batch", "m", "n", "k"];
 
 /** The contraction in the cheaper of its two orientations. */
 export function arrange(kernel: ContractKernel): Contraction {
   const merged = mergeAxes(kernel);
-  const [asIs, swapped] = [orient(merged, false), orient(swap(merged), true)];
+  const swappedSides = { ...merged, kernel: swap(merged.kernel) };
+  const [asIs, swapped] = [orient(merged, false), orient(swappedSides, true)];
   return cost(swapped) < cost(asIs) ? swapped : asIs;
 }
 
-/** Axes sorted by role and merged where every access walks two of them as one. */
-function mergeAxes(kernel: ContractKernel): ContractKernel {
-  const order = ROLES.flatMap((role) => kernel.roles.flatMap((of, axis) => (of === role ? [axis] : [])));
-  const sorted = permuteAxes(kernel, order);
+/** Axes sorted by role and merged where every access, and `linear`, walks two of them as one. */
+function mergeAxes(given: ContractKernel): Merged {
+  const order = ROLES.flatMap((role) => given.roles.flatMap((of, axis) => (of === role ? [axis] : [])));
+  const sorted = permuteAxes(countLinear(given), order);
   const roots = [sorted.left, sorted.right, ...sorted.stores.map((store) => store.value)];
   const merged = collapse(sorted, roots, (axis) => sorted.roles[axis]);
-  return {
+  const kernel = {
     ...sorted,
     axes: merged.axes,
-    accesses: merged.accesses,
+    accesses: merged.accesses.slice(0, given.accesses.length),
     roles: merged.groups.map((group) => sorted.roles[group[0]!]!),
     left: merged.rewrite(sorted.left),
     right: merged.rewrite(sorted.right),
     stores: sorted.stores.map((store) => ({ ...store, value: merged.rewrite(store.value) })),
   };
+  return { kernel, linear: merged.accesses[given.accesses.length]?.strides };
+}
+
+/** The kernel with one access more where its stores use `linear`: an access whose offset is that number. */
+function countLinear(kernel: ContractKernel): ContractKernel {
+  const roots = kernel.stores.flatMap((store) => [store.value, ...addressing(kernel.accesses[store.access]!)]);
+  const inReads = readsOf(kernel, roots).flatMap((read) => addressing(kernel.accesses[read]!));
+  if (!variablesOf([...roots, ...inReads]).some(({ name }) => name === "linear")) return kernel;
+  const strides = kernel.axes.map((_, axis) => elementsOf(kernel.axes.slice(axis + 1)));
+  return { ...kernel, accesses: [...kernel.accesses, { operand: 0, strides, lookups: [] }] };
 }
 
 function permuteAxes(kernel: ContractKernel, order: readonly number[]): ContractKernel {
@@ -94,7 +113,7 @@ const swap = (kernel: ContractKernel): ContractKernel => ({
   right: kernel.left,
 });
 
-function orient(kernel: ContractKernel, swapped: boolean): Contraction {
+function orient({ kernel, linear }: Merged, swapped: boolean): Contraction {
   const [left, right] = [readsOf(kernel, [kernel.left]), readsOf(kernel, [kernel.right])];
   const stores = epilogueAccesses(kernel);
   const axes = {
@@ -107,6 +126,7 @@ function orient(kernel: ContractKernel, swapped: boolean): Contraction {
     kernel,
     swapped,
     axes,
+    linear,
     left: sideOf(kernel, kernel.left, left, "m", axes),
     right: sideOf(kernel, kernel.right, right, "n", axes),
   };

@@ -274,14 +274,21 @@ function elementText(scope: ReturnType<typeof openScope>, value: Expression, typ
 }
 
 function epilogueWalk({ contraction, frame, type }: Setting): Walk {
-  const { axes, kernel } = contraction;
+  const { axes, kernel, linear } = contraction;
+  const linearOf = (indices: ReadonlyMap<number, string>): [string, string][] => {
+    const terms = linear?.flatMap((stride, axis) => {
+      const index = indices.get(axis);
+      return index === undefined || stride === ZERO ? [] : [scaledText(frame, index, stride)];
+    });
+    return terms === undefined ? [] : [["linear", terms.length === 0 ? "int64_t(0)" : terms.join(" + ")]];
+  };
   const register = type === "bool" ? "f32" : type;
   return walk(frame, {
     batch: { name: SAMPLE, axes: axes.batch },
     outer: { name: ROW, axes: axes.m },
     inner: { name: COLUMN, axes: axes.n },
     run: `const Element* __restrict__ const sums = tile + (${ROW} - ${ROW}_first) * COLUMNS + (${COLUMN} - ${COLUMN}_first);`,
-    variables: new Map([["acc", "acc"]]),
+    variables: (indices) => new Map([["acc", "acc"], ...linearOf(indices)]),
     element: (scope) => {
       scope.lines.push(`const ${REGISTER_TYPES[register]} acc = static_cast<${REGISTER_TYPES[register]}>(sums[at]);`);
       emitStores(scope, kernel.stores);

@@ -30,7 +30,8 @@ export interface WalkParts {
   readonly inner: Range;
   /** Declares what the element needs of the run: where it writes, or its sums. */
   readonly run: string;
-  readonly variables?: ReadonlyMap<string, string>;
+  /** Variables of the element, given the C++ text of its index along every axis. */
+  readonly variables?: (indices: ReadonlyMap<number, string>) => ReadonlyMap<string, string>;
   /** Appends the statements of an element, whose position in the run is `at`. */
   readonly element: (scope: Scope) => void;
 }
@@ -42,7 +43,8 @@ export function walk(frame: Frame, parts: WalkParts): Walk {
   const batchScope = openScope(frame, undefined, { axes: batch.indices });
   const outerScope = openScope(frame, batchScope, { axes: outer.indices });
   const runScope = openScope(frame, outerScope, { axes: inner.indices });
-  const variables = parts.variables ?? new Map<string, string>();
+  const all = new Map([...batch.indices, ...outer.indices, ...inner.indices, ...inner.elementIndices]);
+  const variables = parts.variables?.(all) ?? new Map<string, string>();
   const element = openScope(frame, runScope, { axes: inner.elementIndices, variables });
   parts.element(element);
   return {
