@@ -5,14 +5,14 @@
  */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { createRequire, SourceMap, type SourceMapPayload } from "node:module";
-import { dirname, isAbsolute, relative, resolve, sep } from "node:path";
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { compileFunction } from "node:vm";
 import type { Message } from "esbuild";
-import { Diagnostic, type Location } from "../contract/diagnostic.ts";
+import { Diagnostic, didYouMean, type Location } from "../contract/diagnostic.ts";
 import * as language from "./language/index.ts";
+import { crash } from "./language/crash.ts";
 import { isModel, type ModelDefinition } from "./language/model.ts";
 import { located, registerScript } from "./language/place.ts";
-import { crash } from "./language/trace-model.ts";
 
 let loaded = 0;
 
@@ -79,7 +79,7 @@ const messagesOf = (error: unknown): readonly Message[] =>
 function syntaxError(first: Message, others: readonly Message[], file: string, shown: string): Diagnostic {
   const { location, text } = first;
   return new Diagnostic({
-    kind: "syntax",
+    kind: text.startsWith("Could not resolve") ? "import" : "syntax",
     message: text.charAt(0).toLowerCase() + text.slice(1),
     where:
       location === null
@@ -103,7 +103,7 @@ function run(script: string, code: string, file: string, shown: string): Record<
     body(module, module.exports, require, file, dirname(file));
     return module.exports;
   } catch (error) {
-    throw located(crash(error), () => ({ file: shown }));
+    throw located(crash(error, Object.keys(language)), () => ({ file: shown }));
   }
 }
 
@@ -126,13 +126,24 @@ function showPath(file: string): string {
 
 function missingFile(path: string, file: string): Diagnostic {
   const folder = dirname(file);
-  const isFolder = existsSync(file);
+  if (existsSync(file)) {
+    return new Diagnostic({
+      kind: "model",
+      message: `${path} is a folder, not a model file`,
+      fix: "give the path of a .sora.ts file",
+    });
+  }
   const models = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".sora.ts")) : [];
+  const stem = (name: string): string => name.replace(/(\.sora)?\.ts$/, "");
+  const near = didYouMean(stem(basename(file)), models.map(stem));
   return new Diagnostic({
     kind: "model",
-    message: isFolder ? `${path} is a folder, not a model file` : `there is no model file ${path}`,
-    details: models.length === 0 || isFolder ? [] : [`beside it  ${models.join(", ")}`],
-    fix: "give the path of a .sora.ts file",
+    message: `there is no model file ${path}`,
+    details: models.length === 0 || models.length > 8 ? [] : [`beside it  ${models.join(", ")}`],
+    fix:
+      near === undefined
+        ? "give the path of a .sora.ts file"
+        : `did you mean ${join(dirname(path), `${near}.sora.ts`)}?`,
   });
 }
 

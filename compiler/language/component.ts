@@ -4,7 +4,7 @@
  * runs in every program that uses it. Names nest: a layer "attn.to_q" inside "blocks.3" is "blocks.3.attn.to_q".
  */
 import { Diagnostic } from "../../contract/diagnostic.ts";
-import { asUser, entered, within } from "./place.ts";
+import { asUser, checkName, entered, within } from "./place.ts";
 
 /** What a component makes when it is given a name and its configuration. */
 export type Factory<Config, Inputs extends readonly unknown[], Output> = (
@@ -21,7 +21,7 @@ export function component<Config, Inputs extends readonly unknown[], Output>(
   setUp: (config: Config) => (...inputs: Inputs) => Output,
 ): Factory<Config, Inputs, Output> {
   return (name, config) => {
-    checkName(kind, name);
+    entered(kind, () => checkName(kind, name));
     const path = within(name);
     const run = asUser(() => setUp(config), path);
     if (typeof run !== "function") throw noFunction(kind);
@@ -37,17 +37,6 @@ export function stack<Config, Inputs extends readonly unknown[], Output>(
   config: Config,
 ): readonly ((...inputs: Inputs) => Output)[] {
   return Array.from({ length: depth }, (_, i) => factory(`${name}.${i}`, config));
-}
-
-function checkName(kind: string, name: unknown): void {
-  if (typeof name === "string" && /^$|^\w+(\.\w+)*$/.test(name)) return;
-  entered(kind, () => {
-    throw new Diagnostic({
-      kind: "parameter",
-      message: `${typeof name === "string" ? `"${name}"` : `a value of type ${typeof name}`} cannot name a ${kind}`,
-      fix: `give a name first, as in ${kind}("blocks.0", …); it becomes part of the names of its parameters`,
-    });
-  });
 }
 
 function noFunction(kind: string): Diagnostic {

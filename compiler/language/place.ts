@@ -107,3 +107,15 @@ export function located(error: unknown, locate: () => Location | undefined): unk
   const where = locate();
   return where === undefined ? error : new Diagnostic({ ...error.parts, where });
 }
+
+/** Names come first and are texts: `linear("attn.to_q", 64, 64)`. */
+export function checkName(kind: string, name: unknown): void {
+  if (typeof name === "string" && /^$|^\w+(\.\w+)*$/.test(name)) return;
+  const found =
+    typeof name === "string" || typeof name === "number" ? JSON.stringify(name) : `a value of type ${typeof name}`;
+  throw new Diagnostic({
+    kind: "parameter",
+    message: `${found} cannot name a ${kind}`,
+    fix: `give a name first, as in ${kind}("encoder.0", …); it becomes part of the names of its parameters`,
+  });
+}

@@ -5,8 +5,9 @@
  * are symbols: one compiled program runs for every value of them. An output called `next.NAME` is the new value of the
  * state input NAME. An input can be `drawn`: in training chance gives it, in `soracc verify` the recording does.
  */
-import { Diagnostic } from "../../contract/diagnostic.ts";
+import { Diagnostic, type Location } from "../../contract/diagnostic.ts";
 import type { DType } from "../../contract/dtype.ts";
+import { currentOrigin } from "../graph/origin.ts";
 import type { Shape } from "../graph/shape.ts";
 import { input, random } from "../ops/source.ts";
 import { shapeOf, type Sizes } from "./axes.ts";
@@ -68,6 +69,8 @@ export interface ProgramDefinition {
   readonly body: (tensors: Readonly<Record<string, Tensor>>) => Outputs;
   /** Every run draws its drawn inputs, by an input `seed` and its state `step`; only a recording gives them. */
   readonly drawsByStep?: true;
+  /** Where it is defined, for mistakes that have no line of their own. */
+  readonly where?: () => Location | undefined;
 }
 
 /** Defines a program. Inputs that are `undefined` do not exist for this configuration. */
@@ -77,12 +80,13 @@ export function program<Specs extends InputSpecs>(
   options: Pick<ProgramDefinition, "drawsByStep"> = {},
 ): ProgramDefinition {
   const present = Object.entries(inputs).filter((entry): entry is [string, InputSpec] => entry[1] !== undefined);
-  return {
+  return entered("program", () => ({
     inputs: Object.fromEntries(present),
     // The tensors that arrive are those of the specs, by construction of every caller in this folder.
     body: (tensors) => asUser(() => body(tensors as TensorsOf<Specs>)),
+    where: currentOrigin().locate,
     ...options,
-  };
+  }));
 }
 
 /** The tensors that stand for the inputs of a program. */

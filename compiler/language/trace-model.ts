@@ -8,8 +8,9 @@ import { takeUndecided } from "../graph/shape.ts";
 import { gradientProgram, recordedTraining, trainingPrograms } from "./composites/training.ts";
 import { choose, type Choices, type ChosenModel, type ModelDefinition } from "./model.ts";
 import { arenaInput, declareParameters, readingFrom, type ParameterLayout } from "./parameters.ts";
+import { crash } from "./crash.ts";
 import { nameOfValue } from "./mistake.ts";
-import { located, placeOf } from "./place.ts";
+import { located } from "./place.ts";
 import { inputTensors, u32, withDraws, type ProgramDefinition } from "./program.ts";
 import type { Optimizer, TrainRecipe } from "./recipe.ts";
 import { TRAIN_SETTINGS } from "./recipe.ts";
@@ -46,7 +47,7 @@ export function traceModel(definition: ModelDefinition, choices: Choices = {}): 
   const { config, train, sample } = chosen;
   const { result: own, layout } = guarded(definition.where, () => declareParameters(() => definition.programs(config)));
   const trace = (name: string, program: ProgramDefinition): Program =>
-    guarded(definition.where, () => traceProgram(name, program, layout));
+    guarded(program.where ?? definition.where, () => traceProgram(name, program, layout));
   const defined = (name: string): ProgramDefinition => {
     const found = own[name];
     if (found !== undefined) return found;
@@ -127,20 +128,6 @@ function guarded<T>(where: () => Location | undefined, body: () => T): T {
     if (error instanceof Diagnostic) throw located(error, where);
     throw crash(error);
   }
-}
-
-/** An exception that a line of the model file threw by itself; any other stays what it is. */
-export function crash(error: unknown): unknown {
-  if (!(error instanceof Error)) return error;
-  const firstFrame = error.stack?.split("\n").find((line) => /^\s+at /.test(line)) ?? "";
-  const where = placeOf({ stack: firstFrame });
-  if (where === undefined) return error;
-  return new Diagnostic({
-    kind: "model",
-    message: `${error.name}: ${error.message}`,
-    where,
-    fix: "correct the model at this line",
-  });
 }
 
 function noProgram(definition: ModelDefinition, name: string, known: readonly string[]): Diagnostic {

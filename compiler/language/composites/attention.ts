@@ -7,7 +7,7 @@ import { printDim, toDim, type Dim } from "../../graph/dim.ts";
 import type { AttentionFacts } from "../../graph/node.ts";
 import { attention as attentionEdges } from "../../ops/attention.ts";
 import { build } from "../mistake.ts";
-import { composite, entered, within } from "../place.ts";
+import { checkName, composite, entered, within } from "../place.ts";
 import { Tensor } from "../tensor.ts";
 import { linear } from "./linear.ts";
 import type { Initialiser } from "../parameters.ts";
@@ -47,6 +47,7 @@ export interface Keys {
  */
 export function attention(name: string, shape: AttentionShape): (x: Tensor, keys?: Keys) => Tensor {
   return entered("attention", () => {
+    checkName("attention", name);
     const { width, heads, context = width, init } = shape;
     if (width % heads !== 0) throw unevenHeads(width, heads);
     const toQ = linear(`${name}.to_q`, width, width);

@@ -3,7 +3,7 @@ import { Diagnostic } from "../../../contract/diagnostic.ts";
 import { ceilSqrt, max, toDim, type DimLike } from "../../graph/dim.ts";
 import { index, size } from "../../ops/source.ts";
 import { build } from "../mistake.ts";
-import { composite, entered, within } from "../place.ts";
+import { checkName, composite, entered, within } from "../place.ts";
 import { concat, formula, Tensor } from "../tensor.ts";
 import { silu } from "./activations.ts";
 import { normal } from "./initialisers.ts";
@@ -34,6 +34,7 @@ export const timeSinusoids = composite("timeSinusoids", (t: Tensor, width: numbe
 /** Sinusoids, then linear, SiLU, linear: t [batch] to [batch, width]. Parameters `NAME.mlp.0` and `NAME.mlp.2`. */
 export function timestepEmbedding(name: string, width: number): (t: Tensor) => Tensor {
   return entered("timestepEmbedding", () => {
+    checkName("timestepEmbedding", name);
     const frequencies = 256;
     const first = linear(`${name}.mlp.0`, frequencies, width, { init: normal(0.02) });
     const second = linear(`${name}.mlp.2`, width, width, { init: normal(0.02) });

@@ -5,7 +5,7 @@ import { requireEqual } from "../../graph/shape.ts";
 import { contract } from "../../ops/contract.ts";
 import { describe } from "../mistake.ts";
 import { parameter, type Initialiser } from "../parameters.ts";
-import { composite, entered, within } from "../place.ts";
+import { checkName, composite, entered, within } from "../place.ts";
 import { Tensor } from "../tensor.ts";
 import { gelu } from "./activations.ts";
 import { uniform, xavier, zeros } from "./initialisers.ts";
@@ -25,6 +25,7 @@ export interface LinearOptions {
  */
 export function linear(name: string, from: number, to: number, options: LinearOptions = {}): (x: Tensor) => Tensor {
   return entered("linear", () => {
+    checkName("linear", name);
     const { init = xavier(from, to), bias = zeros, as } = options;
     const weight = parameter(`${name}.weight`, { out: to, in: from }, init);
     const offset = bias === false ? undefined : parameter(`${name}.bias`, { out: to }, bias);
@@ -70,6 +71,7 @@ export function patchEmbedding(
   { channels, patch, width }: { readonly channels: number; readonly patch: number; readonly width: number },
 ): (x: Tensor) => Tensor {
   return entered("patchEmbedding", () => {
+    checkName("patchEmbedding", name);
     const start = uniform(1 / Math.sqrt(channels * patch * patch));
     const weight = parameter(`${name}.weight`, { width, channels, rows: patch, columns: patch }, start);
     const bias = parameter(`${name}.bias`, { width }, start);
@@ -89,6 +91,7 @@ export function patchEmbedding(
 /** fc2(gelu(fc1(x))): `NAME.fc1` widens from `width` to `inner`, `NAME.fc2` comes back. */
 export function mlp(name: string, width: number, inner: number): (x: Tensor) => Tensor {
   return entered("mlp", () => {
+    checkName("mlp", name);
     const widen = linear(`${name}.fc1`, width, inner);
     const narrow = linear(`${name}.fc2`, inner, width);
     return composite("mlp", (x: Tensor) => narrow(gelu(widen(x))), within(name));
