@@ -111,6 +111,8 @@ export interface Node {
 export interface Edge {
   readonly node: Node;
   readonly result: number;
+  /** Different for different edges. */
+  readonly key: string;
   readonly dtype: DType;
   readonly shape: Shape;
 }
@@ -136,7 +138,9 @@ export function makeNode(
   types: readonly TensorType[],
   identity = "",
 ): Node {
-  const key = `${operationKey(operation)}(${inputs.map(edgeKey).join(",")})${identity}`;
+  let key = `${operationKey(operation)}(`;
+  for (const input of inputs) key += `${input.key},`;
+  key += `)${identity}`;
   const known = interned.get(key)?.deref();
   if (known !== undefined) return known;
   const results: Edge[] = [];
@@ -147,13 +151,14 @@ export function makeNode(
     results,
     identity,
   });
-  types.forEach((type, result) => results.push(Object.freeze({ node, result, dtype: type.dtype, shape: type.shape })));
+  types.forEach((type, result) => {
+    const key = `${node.id}.${result}`;
+    results.push(Object.freeze({ node, result, key, dtype: type.dtype, shape: type.shape }));
+  });
   Object.freeze(results);
   interned.set(key, new WeakRef(node));
   return node;
 }
-
-export const edgeKey = (edge: Edge): string => `${String(edge.node.id)}.${String(edge.result)}`;
 
 /** A text that is equal for equal operations, whatever the order of their fields. */
 export const operationKey = (operation: Operation): string => keyOf(operation);
@@ -163,11 +168,16 @@ function keyOf(value: unknown): string {
   if (typeof value !== "object" || value === null)
     return typeof value === "string" ? JSON.stringify(value) : String(value);
   if (isTable(value)) return `#${tableDigest(value)}`;
-  if (Array.isArray(value)) return `[${value.map(keyOf).join()}]`;
+  if (Array.isArray(value)) {
+    let list = "[";
+    for (const part of value) list += `${keyOf(part)},`;
+    return `${list}]`;
+  }
   if ("terms" in value && "key" in value) return `<${String((value as Dim).id)}>`;
   if ("kind" in value && "id" in value) return `e${String(value.id)}`;
-  const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return `{${fields.map(([name, part]) => `${name}:${keyOf(part)}`).join()}}`;
+  let fields = "{";
+  for (const name of Object.keys(value).sort()) fields += `${name}:${keyOf((value as Record<string, unknown>)[name])},`;
+  return `${fields}}`;
 }
 
 const numberKey = (value: number): string => (Object.is(value, -0) ? "-0" : String(value));

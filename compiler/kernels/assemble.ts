@@ -3,7 +3,7 @@ import { CompilerBug } from "../../contract/diagnostic.ts";
 import { registerOf, type ScalarType } from "../../contract/dtype.ts";
 import type { Size } from "../../contract/size.ts";
 import { add, multiply, symbolsOf, ZERO, type Dim } from "../graph/dim.ts";
-import { edgeKey, type Edge } from "../graph/node.ts";
+import type { Edge } from "../graph/node.ts";
 import { literal, substitute, subexpressions, variable, type Expression } from "../notation/expression.ts";
 import { contractLoops, mergedCopyStrides, type Group, type Grouping, type Root } from "./group.ts";
 import type { Homes } from "./homes.ts";
@@ -236,11 +236,11 @@ function reader(
   parts: Parts,
   reductions: readonly { readonly edge: Edge }[],
 ): Valuation {
-  const copies = new Set(group.roots.filter((root) => root.to !== undefined).map((root) => edgeKey(root.edge)));
+  const copies = new Set(group.roots.filter((root) => root.to !== undefined).map((root) => root.edge.key));
   return valuation({
     leaf: (edge, at, guard) => {
       if (!grouping.isLeaf(edge)) return undefined;
-      if (grouping.makerOf(edge) === group && !copies.has(edgeKey(edge))) {
+      if (grouping.makerOf(edge) === group && !copies.has(edge.key)) {
         if (edge.node === group.node) return variable("acc", "f32");
         const sum = reductions.findIndex((each) => each.edge === edge);
         return sum < 0 ? undefined : variable(`r${String(sum)}`, registerOf(edge.dtype));

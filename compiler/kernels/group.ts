@@ -6,7 +6,7 @@
  */
 import { CompilerBug, Diagnostic } from "../../contract/diagnostic.ts";
 import { staticValue, ONE, type Dim, multiply } from "../graph/dim.ts";
-import { edgeKey, type Edge, type Node } from "../graph/node.ts";
+import type { Edge, Node } from "../graph/node.ts";
 import { originOf } from "../graph/origin.ts";
 import type { Shape } from "../graph/shape.ts";
 import { literal } from "../notation/expression.ts";
@@ -98,12 +98,12 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
   /** The latest group that has to be over before an edge can be read from memory; -1 when it is there from the start. */
   const readyAfter = (edge: Edge): number => {
     const source = sourceOf(edge, isRoot);
-    const known = positions.get(edgeKey(source));
+    const known = positions.get(source.key);
     if (known !== undefined) return known;
     const { operation, inputs } = source.node;
-    let after = makers.get(edgeKey(source))?.position ?? -1;
+    let after = makers.get(source.key)?.position ?? -1;
     if (operation.op === "concat") after = Math.max(after, ...inputs.map(readyAfter));
-    positions.set(edgeKey(source), after);
+    positions.set(source.key, after);
     return after;
   };
 
@@ -150,23 +150,23 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
   const demand = (leaves: readonly Leaf[], by: Group): void => {
     for (const { edge } of leaves) {
       const source = sourceOf(edge, isRoot);
-      if (makers.get(edgeKey(source)) !== by) demanded.add(edgeKey(source));
+      if (makers.get(source.key) !== by) demanded.add(source.key);
     }
   };
   const identity = (shape: Shape, of: Group): Coordinate[] => shape.map((axis) => along(of.loops.get(axis.name) ?? -1));
 
   /** Whether everything a root reads is ready before `candidate` runs, or in its registers, and they have reads in common. */
   const fits = (candidate: Group, leaves: readonly Leaf[]): boolean => {
-    const own = leaves.filter((leaf) => makers.get(edgeKey(leaf.edge)) === candidate);
+    const own = leaves.filter((leaf) => makers.get(leaf.edge.key) === candidate);
     if (own.length > 0 && (candidate.anchor === "columns" || !own.every((leaf) => leaf.aligned))) return false;
     if (!leaves.every((leaf) => own.includes(leaf) || readyAfter(leaf.edge) < candidate.position)) return false;
     return own.length > 0 || leaves.some((leaf) => reads(candidate, leaf.edge));
   };
   const readsOf = new Map<Group, Set<string>>();
-  const reads = (candidate: Group, edge: Edge): boolean => readsOf.get(candidate)?.has(edgeKey(edge)) === true;
+  const reads = (candidate: Group, edge: Edge): boolean => readsOf.get(candidate)?.has(edge.key) === true;
   const recordReads = (into: Group, leaves: readonly Leaf[]): void => {
     const known = readsOf.get(into) ?? new Set<string>();
-    for (const { edge } of leaves) if (edge.shape.length > 0) known.add(edgeKey(edge));
+    for (const { edge } of leaves) if (edge.shape.length > 0) known.add(edge.key);
     readsOf.set(into, known);
   };
 
@@ -185,7 +185,7 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
     into.roots.push(root);
     demand(leaves, into);
     recordReads(into, leaves);
-    if (root.to === undefined) makers.set(edgeKey(root.edge), into);
+    if (root.to === undefined) makers.set(root.edge.key, into);
   };
 
   const placeElement = (edge: Edge): void => {
@@ -205,9 +205,7 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
     (byRows.get(domainKey(edge.shape)) ?? [])
       .slice(-MOST_CANDIDATES)
       .reverse()
-      .find(
-        (candidate) => leaves.some((leaf) => makers.get(edgeKey(leaf.edge)) === candidate) && fits(candidate, leaves),
-      );
+      .find((candidate) => leaves.some((leaf) => makers.get(leaf.edge.key) === candidate) && fits(candidate, leaves));
 
   const placeReduction = (node: Node): void => {
     const [input] = node.inputs;
@@ -224,7 +222,7 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
       );
       if (!sameAxes || !fits(candidate, leaves)) return false;
       // A long row is summed in pieces: its sums may stand side by side, but none may wait for another.
-      return isShortRow(candidate) || leaves.every((leaf) => makers.get(edgeKey(leaf.edge)) !== candidate);
+      return isShortRow(candidate) || leaves.every((leaf) => makers.get(leaf.edge.key) !== candidate);
     });
     const facts = anchor === "rows" ? { outer: firstReduced } : { reduced };
     const into = host ?? open(anchor, input.shape, facts);
@@ -267,7 +265,7 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
         : open(node.operation.op as Anchor, attentionLoops(node), { node });
     const [result] = node.results;
     if (operation.op === "contract" && result !== undefined) register(into, result.shape);
-    for (const edge of node.results) makers.set(edgeKey(edge), into);
+    for (const edge of node.results) makers.set(edge.key, into);
     for (const edge of node.inputs) demand(leavesOf(edge, edge.shape), into);
   };
 
@@ -276,7 +274,7 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
     const { fuse } = operatorOf(node).traits;
     if (operation.op === "reduce") placeReduction(node);
     else if (operation.op === "concat") {
-      for (const edge of node.results) (homes.partCopies.get(edgeKey(edge)) ?? []).forEach(placeCopy);
+      for (const edge of node.results) (homes.partCopies.get(edge.key) ?? []).forEach(placeCopy);
     } else if (fuse === "anchor") placeAnchor(node);
     else {
       for (const edge of node.results) {
@@ -292,8 +290,8 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
   homes.finalCopies.forEach(placeCopy);
   return {
     groups,
-    makerOf: (edge) => makers.get(edgeKey(edge)),
-    isDemanded: (edge) => demanded.has(edgeKey(edge)),
+    makerOf: (edge) => makers.get(edge.key),
+    isDemanded: (edge) => demanded.has(edge.key),
     isLeaf,
   };
 }

@@ -5,7 +5,7 @@
  */
 import { CompilerBug } from "../../contract/diagnostic.ts";
 import { add, multiply, ZERO } from "../graph/dim.ts";
-import { edgeKey, type Edge, type Program } from "../graph/node.ts";
+import type { Edge, Program } from "../graph/node.ts";
 import { axisNamed, positionOf } from "../graph/shape.ts";
 import { operatorOf } from "../ops/table.ts";
 import type { Materialized } from "./materialize.ts";
@@ -41,7 +41,7 @@ export function assignHomes(program: Program, { uses, isRoot }: Materialized): H
     const [view] = node.results;
     if (view === undefined || !merges(node) || isRoot(view)) continue;
     const source = sourceOf(view, isRoot);
-    mergedViews.set(edgeKey(source), [...(mergedViews.get(edgeKey(source)) ?? []), view]);
+    mergedViews.set(source.key, [...(mergedViews.get(source.key) ?? []), view]);
   }
 
   /** Lets the kernel that makes `edge` write to `place`; false when it cannot. */
@@ -54,9 +54,9 @@ export function assignHomes(program: Program, { uses, isRoot }: Materialized): H
     }
     const { fuse } = operatorOf(edge.node).traits;
     const isMade = isRoot(edge) || fuse === "anchor" || fuse === "reduce" || fuse === "join";
-    const readable = (mergedViews.get(edgeKey(edge)) ?? []).every((view) => viewPlace(view, edge, place) !== undefined);
-    if (!isMade || claimed.has(edgeKey(edge)) || !readable) return false;
-    claimed.set(edgeKey(edge), place);
+    const readable = (mergedViews.get(edge.key) ?? []).every((view) => viewPlace(view, edge, place) !== undefined);
+    if (!isMade || claimed.has(edge.key) || !readable) return false;
+    claimed.set(edge.key, place);
     return true;
   };
 
@@ -76,8 +76,8 @@ export function assignHomes(program: Program, { uses, isRoot }: Materialized): H
     const [whole] = node.results;
     if (node.operation.op !== "concat" || whole === undefined) continue;
     const { axis } = node.operation;
-    const own = claimed.get(edgeKey(whole)) ?? freshPlace(whole);
-    claimed.set(edgeKey(whole), own);
+    const own = claimed.get(whole.key) ?? freshPlace(whole);
+    claimed.set(whole.key, own);
     const stride = own.strides[positionOf(whole.shape, axis)] ?? ZERO;
     let start = ZERO;
     const copies: Copy[] = [];
@@ -86,18 +86,18 @@ export function assignHomes(program: Program, { uses, isRoot }: Materialized): H
       if (!claim(part, to)) copies.push({ edge: part, to });
       start = add(start, axisNamed(part.shape, axis)?.size ?? ZERO);
     }
-    partCopies.set(edgeKey(whole), copies);
+    partCopies.set(whole.key, copies);
   }
 
   const placeOf = (edge: Edge): Place => {
-    const key = edgeKey(edge);
+    const key = edge.key;
     const known = claimed.get(key) ?? places.get(key);
     if (known !== undefined) return known;
     const made = makePlace(edge, isRoot, placeOf);
     places.set(key, made);
     return made;
   };
-  return { placeOf, isClaimed: (edge) => claimed.has(edgeKey(edge)), partCopies, finalCopies, next };
+  return { placeOf, isClaimed: (edge) => claimed.has(edge.key), partCopies, finalCopies, next };
 }
 
 function makePlace(edge: Edge, isRoot: (edge: Edge) => boolean, placeOf: (edge: Edge) => Place): Place {

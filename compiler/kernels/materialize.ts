@@ -3,7 +3,7 @@
  * another kernel reads them. A scalar expression is computed again where it is used, unless it must lie in memory (an
  * operand of a contraction, an output) or storing it once is cheaper than computing it in several kernels.
  */
-import { edgeKey, type Edge, type Program } from "../graph/node.ts";
+import type { Edge, Program } from "../graph/node.ts";
 import { elementsOf } from "../graph/shape.ts";
 import { subexpressions } from "../notation/expression.ts";
 import { operatorOf } from "../ops/table.ts";
@@ -46,25 +46,25 @@ export function materialize(program: Program): Materialized {
   const uses = collectUses(program);
   const roots = new Set<string>();
   const cones = new Map<string, Cone>();
-  const coneOf = (edge: Edge): Cone => cones.get(edgeKey(edge)) ?? leafCone(edge);
+  const coneOf = (edge: Edge): Cone => cones.get(edge.key) ?? leafCone(edge);
   for (const node of uses.nodes) {
     const { fuse } = operatorOf(node).traits;
     for (const edge of node.results) {
       if (fuse === "view") {
-        if (merges(node) && !readableAsView(edge)) roots.add(edgeKey(edge));
-        else if (!merges(node)) cones.set(edgeKey(edge), coneOf(node.inputs[0] ?? edge));
+        if (merges(node) && !readableAsView(edge)) roots.add(edge.key);
+        else if (!merges(node)) cones.set(edge.key, coneOf(node.inputs[0] ?? edge));
         continue;
       }
       if (fuse !== "scalar") continue;
       const cone = joinCones(edge, coneOf);
       const lists = uses.of(edge);
       const isLiteral = cone.leaves.size === 0 && edge.shape.length === 0;
-      if (lists.some((use) => mustLieInMemory(edge, use, roots)) && !isLiteral) roots.add(edgeKey(edge));
-      else if (worthStoring(edge, cone, lists)) roots.add(edgeKey(edge));
-      else cones.set(edgeKey(edge), cone);
+      if (lists.some((use) => mustLieInMemory(edge, use, roots)) && !isLiteral) roots.add(edge.key);
+      else if (worthStoring(edge, cone, lists)) roots.add(edge.key);
+      else cones.set(edge.key, cone);
     }
   }
-  return { uses, isRoot: (edge) => roots.has(edgeKey(edge)) };
+  return { uses, isRoot: (edge) => roots.has(edge.key) };
 }
 
 /** A merging view can be read in place when the axes it merges follow each other where its source lies densely. */
@@ -98,7 +98,7 @@ function isNarrowedInPlace(edge: Edge, roots: ReadonlySet<string>): boolean {
   const [input] = edge.node.inputs;
   if (edge.node.operation.op !== "cast" || input === undefined) return false;
   const source = behindViews(input);
-  return operatorOf(source.node).traits.fuse !== "scalar" || roots.has(edgeKey(source));
+  return operatorOf(source.node).traits.fuse !== "scalar" || roots.has(source.key);
 }
 
 /** One write and a read per kernel against reading and computing everything again in each of them. */
@@ -110,7 +110,7 @@ function worthStoring(edge: Edge, cone: Cone, uses: readonly Use[]): boolean {
 }
 
 function leafCone(edge: Edge): Cone {
-  const leaf = edgeKey(behindViews(edge));
+  const leaf = behindViews(edge).key;
   return { leaves: new Set([leaf]), wide: new Set([leaf]), expensive: false, operations: 0 };
 }
 

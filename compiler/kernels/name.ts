@@ -1,6 +1,6 @@
 /** Kernels are named by what they are part of, and open with the formula they compute. */
 import { originOf } from "../graph/origin.ts";
-import { type Expression } from "../notation/expression.ts";
+import type { Expression } from "../notation/expression.ts";
 import { printFormula } from "../notation/print-formula.ts";
 import type { Group } from "./group.ts";
 import type { Kernel, Reduction, Store } from "./kernel.ts";

@@ -1,5 +1,5 @@
 /** Who reads what: the consumers of every edge, seen through views. */
-import { edgeKey, nodesOf, programEdges, type Edge, type Node, type Program } from "../graph/node.ts";
+import { nodesOf, programEdges, type Edge, type Node, type Program } from "../graph/node.ts";
 import { ONE } from "../graph/dim.ts";
 import { isView } from "./place.ts";
 
@@ -29,8 +29,8 @@ export function collectUses(program: Program): Uses {
   const nodes = nodesOf(programEdges(program));
   const uses = new Map<string, Use[]>();
   const record = (edge: Edge, use: Use): void => {
-    const known = uses.get(edgeKey(edge));
-    if (known === undefined) uses.set(edgeKey(edge), [use]);
+    const known = uses.get(edge.key);
+    if (known === undefined) uses.set(edge.key, [use]);
     else known.push(use);
   };
   for (const edge of [...program.outputs.values(), ...program.next.values()]) {
@@ -42,7 +42,7 @@ export function collectUses(program: Program): Uses {
       if (input === undefined) continue;
       const merged = merges(node);
       for (const result of node.results) {
-        for (const use of uses.get(edgeKey(result)) ?? []) record(input, { ...use, merged: use.merged || merged });
+        for (const use of uses.get(result.key) ?? []) record(input, { ...use, merged: use.merged || merged });
       }
     } else {
       node.inputs.forEach((edge, input) => {
@@ -50,7 +50,7 @@ export function collectUses(program: Program): Uses {
       });
     }
   }
-  return { nodes, of: (edge) => uses.get(edgeKey(edge)) ?? [] };
+  return { nodes, of: (edge) => uses.get(edge.key) ?? [] };
 }
 
 /** The edge that a chain of views shows. */

@@ -6,7 +6,7 @@ import { CompilerBug } from "../../contract/diagnostic.ts";
 import { registerOf, type DType, type ScalarType } from "../../contract/dtype.ts";
 import type { Size } from "../../contract/size.ts";
 import { ONE, staticValue, subtract, toSize, ZERO, type Dim } from "../graph/dim.ts";
-import { edgeKey, type Edge } from "../graph/node.ts";
+import type { Edge } from "../graph/node.ts";
 import { axisNamed } from "../graph/shape.ts";
 import { literal, substitute, variable, type Expression } from "../notation/expression.ts";
 import { call } from "../notation/functions.ts";
@@ -26,7 +26,7 @@ export type Valuation = (edge: Edge, at: readonly Coordinate[], guard?: Expressi
 export function valuation(reader: Reader): Valuation {
   const known = new Map<string, Expression>();
   const valueAt: Valuation = (edge, at, guard) => {
-    const key = `${edgeKey(edge)}@${at.map(coordinateKey).join("|")}@${guard === undefined ? "" : String(guard.id)}`;
+    const key = `${edge.key}@${at.map(coordinateKey).join("|")}@${guard === undefined ? "" : String(guard.id)}`;
     const found = known.get(key);
     if (found !== undefined) return found;
     const value = reader.leaf(edge, at, guard) ?? follow(edge, at, guard);

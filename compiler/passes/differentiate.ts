@@ -4,7 +4,7 @@
  */
 import { Diagnostic } from "../../contract/diagnostic.ts";
 import { isFloat } from "../../contract/dtype.ts";
-import { edgeKey, nodesOf, type Edge, type Node } from "../graph/node.ts";
+import { nodesOf, type Edge, type Node } from "../graph/node.ts";
 import { originOf, withOrigin } from "../graph/origin.ts";
 import { printShape } from "../graph/shape.ts";
 import { zerosLike } from "../ops/layout.ts";
@@ -32,22 +32,22 @@ export function gradients(loss: Edge, wanted: readonly Edge[]): Edge[] {
     if (node.inputs.some((input) => depends.has(input.node))) through.add(node);
     if (leaves.has(node) || through.has(node)) depends.add(node);
   }
-  const found = new Map<string, Edge>([[edgeKey(loss), constant(ONE_TABLE, loss.dtype, [])]]);
+  const found = new Map<string, Edge>([[loss.key, constant(ONE_TABLE, loss.dtype, [])]]);
   const accumulate = (edge: Edge, gradient: Edge): void => {
     if (!isFloat(edge.dtype)) return;
-    const so = found.get(edgeKey(edge));
-    found.set(edgeKey(edge), so === undefined ? gradient : addEdges(so, gradient));
+    const so = found.get(edge.key);
+    found.set(edge.key, so === undefined ? gradient : addEdges(so, gradient));
   };
   for (const node of order.reverse()) {
     if (!through.has(node)) continue;
-    const arriving = node.results.map((edge) => found.get(edgeKey(edge)));
+    const arriving = node.results.map((edge) => found.get(edge.key));
     if (arriving.every((gradient) => gradient === undefined)) continue;
     for (const [i, gradient] of gradientOf(node, arriving, depends).entries()) {
       const input = node.inputs[i];
       if (input !== undefined && gradient !== undefined && depends.has(input.node)) accumulate(input, gradient);
     }
   }
-  return wanted.map((edge) => found.get(edgeKey(edge)) ?? zerosLike(edge));
+  return wanted.map((edge) => found.get(edge.key) ?? zerosLike(edge));
 }
 
 function gradientOf(

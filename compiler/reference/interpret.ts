@@ -2,7 +2,7 @@
 import { Diagnostic } from "../../contract/diagnostic.ts";
 import { evaluateSize } from "../../contract/size.ts";
 import { toSize, type Dim } from "../graph/dim.ts";
-import { edgeKey, nodesOf, type Edge, type Program } from "../graph/node.ts";
+import { nodesOf, type Edge, type Program } from "../graph/node.ts";
 import { printShape } from "../graph/shape.ts";
 import type { ReferenceTensor } from "../ops/operator.ts";
 import { operatorOf } from "../ops/table.ts";
@@ -34,8 +34,8 @@ export function evaluateEdges(
   });
   const nodes = nodesOf(wanted.values());
   const uses = new Map<string, number>();
-  for (const node of nodes) for (const input of node.inputs) count(uses, edgeKey(input));
-  for (const edge of wanted.values()) count(uses, edgeKey(edge));
+  for (const node of nodes) for (const input of node.inputs) count(uses, input.key);
+  for (const edge of wanted.values()) count(uses, edge.key);
   const values = new Map<string, ReferenceTensor>();
   for (const node of nodes) {
     const { operation } = node;
@@ -45,20 +45,18 @@ export function evaluateEdges(
       if (edge === undefined) continue;
       results = [readInput(operation.name, edge, given, sizeOf)];
     } else {
-      const inputs = node.inputs.map((edge) => values.get(edgeKey(edge)) ?? typed(edge, new Float64Array(0)));
+      const inputs = node.inputs.map((edge) => values.get(edge.key) ?? typed(edge, new Float64Array(0)));
       const shapes = node.results.map((edge) => typed(edge, new Float64Array(0)));
       results = operatorOf(node).reference({ node, operation, inputs, results: shapes, sizeOf });
     }
-    node.results.forEach((edge, i) => values.set(edgeKey(edge), typed(edge, results[i] ?? new Float64Array(0))));
+    node.results.forEach((edge, i) => values.set(edge.key, typed(edge, results[i] ?? new Float64Array(0))));
     for (const input of node.inputs) {
-      const left = (uses.get(edgeKey(input)) ?? 0) - 1;
-      uses.set(edgeKey(input), left);
-      if (left === 0) values.delete(edgeKey(input));
+      const left = (uses.get(input.key) ?? 0) - 1;
+      uses.set(input.key, left);
+      if (left === 0) values.delete(input.key);
     }
   }
-  return new Map(
-    [...wanted].map(([name, edge]) => [name, values.get(edgeKey(edge)) ?? typed(edge, new Float64Array(0))]),
-  );
+  return new Map([...wanted].map(([name, edge]) => [name, values.get(edge.key) ?? typed(edge, new Float64Array(0))]));
 }
 
 function count(uses: Map<string, number>, key: string): void {
