@@ -271,6 +271,11 @@ describe("tolerances", () => {
       tolerance: expect.closeTo(0.2, 12),
     });
     expect(compare([{ ...recorded, computed: [3.15, 4.15] }], "bf16")[0]!.ok).toBe(false);
+    const tiny = { name: "h", kind: "gradient", recorded: tensor(1e-9, 1e-9), computed: [1e-3, 1e-3] } as const;
+    expect(compare([{ ...recorded, computed: [3, 4] }, tiny], "bf16")[1]).toMatchObject({
+      ok: true,
+      tolerance: expect.closeTo(4e-2 * 1e-2 * 4, 12),
+    });
     const chain = { name: "s", kind: "sampled", recorded: tensor(1), computed: [1] } as const;
     expect(compare([chain, { ...chain, kind: "trained" }], "bf16")).toEqual([]);
   });

@@ -6,8 +6,8 @@
  *   gradients          max error <= 1e-4 x largest magnitude    L2 error <= 4e-2 x L2 norm
  *   trained, sampled   max error <= 1e-4 x largest magnitude    not compared
  *
- * A gradient's size is at least 1e-2 of the largest one in the file: some gradients are zero in exact arithmetic, and
- * what is recorded of them is rounding noise. Magnitudes are those of the entries that are compared.
+ * A gradient counts as at least 1e-2 of the largest magnitude of all gradients in the file: some are zero in exact
+ * arithmetic, and what is recorded of them is rounding noise. Magnitudes are those of the entries that are compared.
  */
 import type { Precision } from "./devices.ts";
 import type { RecordedTensor } from "./recording.ts";
@@ -78,8 +78,9 @@ export function compare(comparisons: readonly Comparison[], precision: Precision
     const rule = rules[each.kind];
     return rule === undefined ? 0 : rule.measure(compared(each).map(([recorded]) => recorded));
   });
-  const gradients = sizes.filter((_, i) => comparisons[i]?.kind === "gradient");
-  const floor = GRADIENT_FLOOR * gradients.reduce((a, b) => Math.max(a, b), 0);
+  const gradients = comparisons.filter((each) => each.kind === "gradient");
+  const magnitudes = gradients.map((each) => largest(compared(each).map(([recorded]) => recorded)));
+  const floor = GRADIENT_FLOOR * magnitudes.reduce((a, b) => Math.max(a, b), 0);
   return comparisons.flatMap((each, i): Verdict[] => {
     const rule = rules[each.kind];
     if (rule === undefined) return [];
