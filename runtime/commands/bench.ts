@@ -48,8 +48,8 @@ export function benchCommand(program: Command, context: CommandContext, end: (ex
 async function run(options: Options, { carried, print }: CommandContext): Promise<void> {
   const plan = carried.plan();
   const { patch } = videoFormOf(
-    "train",
-    programNamed(plan.programs, "train").inputs.find(({ name }) => name === "x"),
+    "accumulate",
+    programNamed(plan.programs, "accumulate").inputs.find(({ name }) => name === "x"),
   );
   const { frames, width = 6 * patch, height = 6 * patch, steps, warmup, textTokens, threads } = options;
   const batch = options.batch ?? recipeOf(plan).batch;

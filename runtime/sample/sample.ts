@@ -15,7 +15,7 @@ import { programNamed } from "../program/fill.ts";
 import { loadPrograms } from "../program/load.ts";
 import { slugOf } from "../train/samples.ts";
 import { loadSection } from "../train/training-state.ts";
-import { checkSize, chooseSampler, samplingForm, samplingPrograms, sampleVideos, type SampleSize } from "./sampler.ts";
+import { checkSize, chooseSampler, samplingForm, samplingPrograms, openSampler, type SampleSize } from "./sampler.ts";
 import { videoFormatOf, writeVideo } from "./video-file.ts";
 import { openWeights } from "./weights.ts";
 
@@ -77,23 +77,22 @@ export async function sample(request: SampleRequest, context: SampleContext): Pr
     const encoder = builtInTextEncoder(Math.max(textDim, 1));
     say(textDim === 0 ? "text: this model reads none" : `text: ${encoder.name}, ${textDim} wide`);
     say(
-      `sampling ${request.prompts.length} videos of ${size.frames} frames, ${size.width}x${size.height}: ` +
+      `sampling ${request.prompts.length} ${request.prompts.length === 1 ? "video" : "videos"} of ${size.frames} frames, ${size.width}x${size.height}: ` +
         `${sampler}, ${settings.steps} steps, guidance ${settings.guidance}, seed ${settings.seed}`,
     );
     device = await context.openDevice();
     const loaded = await loadPrograms(device, plan, samplingPrograms(sampler));
     const parameters = loaded.createState("parameters", "f32", arenaElements(plan, `sample.${sampler}`));
     loadSection(checkpoint, plan, section, parameters);
+    const videoSampler = openSampler({ loaded, parameters, encoder });
     const batches = Math.ceil(request.prompts.length / request.batch);
     const progress = await startProgress({ label: "sampling", total: batches * settings.steps });
     try {
       for (let first = 0, number = 0; first < request.prompts.length; first += request.batch, number++) {
         const prompts = request.prompts.slice(first, first + request.batch);
-        const videos = await sampleVideos(
-          { loaded, parameters, encoder },
-          prompts,
-          { ...settings, size, seed: seedOfBatch(settings.seed, number) },
-          (done) => progress.update(number * settings.steps + done),
+        const seed = seedOfBatch(settings.seed, number);
+        const videos = await videoSampler.sample(prompts, { ...settings, size, seed }, (done) =>
+          progress.update(number * settings.steps + done),
         );
         for (const [index, video] of videos.entries()) {
           await writeOne(files[first + index]!, video, framesPerSecond, request.scale, tools);

@@ -10,10 +10,18 @@ import type { Plan } from "../../contract/plan.ts";
 import type { Frames } from "../data/ffmpeg.ts";
 import { patchesToFrames } from "../data/patches.ts";
 import type { TextEncoder } from "../data/text.ts";
-import type { DeviceBuffer, LoadedPlan } from "../devices/device.ts";
+import type { DeviceBuffer, LoadedPlan, Symbols } from "../devices/device.ts";
 import { conditionSources, stackTexts } from "../program/conditions.ts";
 import { recipeOf, videoFormOf, type VideoForm } from "../program/facts.ts";
-import { bindFilled, bindSized, createStates, programNamed, scalarGiven, vectorGiven } from "../program/fill.ts";
+import {
+  bindFilled,
+  bindSized,
+  createStates,
+  programNamed,
+  scalarGiven,
+  vectorGiven,
+  type States,
+} from "../program/fill.ts";
 
 export interface SampleSize {
   readonly frames: number;
@@ -90,51 +98,74 @@ export function checkSize({ frames, height, width }: SampleSize, patch: number):
   });
 }
 
-/**
- * One video per prompt, all in one batch.
- * @param told after every few steps
- */
-export async function sampleVideos(
-  { loaded, parameters, encoder }: SamplingModel,
-  prompts: readonly string[],
-  { size, seed, sampler, steps, guidance }: SampleSettings,
-  told: (stepsDone: number) => void = () => undefined,
-): Promise<readonly Frames[]> {
-  const name = `sample.${sampler}`;
-  const { patch, channels } = samplingForm(loaded.plan, sampler);
-  checkSize(size, patch);
-  const [rows, columns] = [size.height / patch, size.width / patch];
-  const tokens = size.frames * rows * columns;
-  const batch = prompts.length;
-  const conditions = conditionSources({
-    ...{ batch, tokens },
-    videoLengths: new Int32Array(batch).fill(tokens),
-    grids: Int32Array.from(prompts.flatMap(() => [size.frames, rows, columns])),
-    ...stackTexts(await encoder.encode(prompts), encoder.textDim),
-  });
-  const tables = Object.fromEntries(
-    Object.entries(samplerTables(sampler, steps)).map(([table, values]) => [table, () => vectorGiven(values)]),
-  );
+export interface VideoSampler {
+  /**
+   * One video per prompt, all in one batch.
+   * @param told after every few steps
+   */
+  readonly sample: (
+    prompts: readonly string[],
+    settings: SampleSettings,
+    told?: (stepsDone: number) => void,
+  ) => Promise<readonly Frames[]>;
+  /** Gives the memory of noise and steps back; the weights stay. */
+  readonly close: () => void;
+}
 
-  const [batchSize, tokenSize] = zSymbols(loaded.plan, name);
-  const sizes = { [batchSize]: batch, [tokenSize]: tokens };
-  const states = createStates(loaded, ["sample.start", name], sizes, new Map([["parameters", parameters]]));
-  try {
-    const sources = { ...conditions, ...tables, seed: () => scalarGiven(seed), guidance: () => scalarGiven(guidance) };
-    await bindSized(loaded, "sample.start", sizes, sources, states).run();
-    const bound = bindFilled(loaded, name, sources, states);
-    const piece = Math.ceil(steps / 20);
-    for (let done = 0; done < steps; done += piece) {
-      await bound.run(Math.min(piece, steps - done));
-      told(Math.min(done + piece, steps));
-    }
-    const z = states.get("z")!.read() as Float32Array;
-    checkFinite(z, steps, guidance);
-    const perVideo = tokens * channels * patch * patch;
-    return prompts.map((_, b) => patchesToFrames(z, size, patch, b * perVideo));
-  } finally {
-    for (const [stateName, buffer] of states) if (stateName !== "parameters") buffer.free();
-  }
+/** Videos of one shape use the same memory and the same bound programs, however often they are sampled. */
+export function openSampler({ loaded, parameters, encoder }: SamplingModel): VideoSampler {
+  const byShape = new Map<string, States>();
+  const weights = new Map([["parameters", parameters]]);
+
+  const statesFor = (name: string, sizes: Symbols): States => {
+    const key = JSON.stringify([name, sizes]);
+    const states = byShape.get(key) ?? createStates(loaded, ["sample.start", name], sizes, weights);
+    byShape.set(key, states);
+    return states;
+  };
+
+  return Object.freeze<VideoSampler>({
+    sample: async (prompts, { size, seed, sampler, steps, guidance }, told = () => undefined) => {
+      const name = `sample.${sampler}`;
+      const { patch, channels } = samplingForm(loaded.plan, sampler);
+      checkSize(size, patch);
+      const [rows, columns] = [size.height / patch, size.width / patch];
+      const tokens = size.frames * rows * columns;
+      const batch = prompts.length;
+      const tables = Object.entries(samplerTables(sampler, steps));
+      const sources = {
+        ...conditionSources({
+          ...{ batch, tokens },
+          videoLengths: new Int32Array(batch).fill(tokens),
+          grids: Int32Array.from(prompts.flatMap(() => [size.frames, rows, columns])),
+          ...stackTexts(await encoder.encode(prompts), encoder.textDim),
+        }),
+        ...Object.fromEntries(tables.map(([table, values]) => [table, () => vectorGiven(values)])),
+        seed: () => scalarGiven(seed),
+        guidance: () => scalarGiven(guidance),
+      };
+      const [batchSize, tokenSize] = zSymbols(loaded.plan, name);
+      const sizes = { [batchSize]: batch, [tokenSize]: tokens };
+      const states = statesFor(name, sizes);
+      await bindSized(loaded, "sample.start", sizes, sources, states).run();
+      const bound = bindFilled(loaded, name, sources, states);
+      const piece = Math.ceil(steps / 20);
+      for (let done = 0; done < steps; done += piece) {
+        await bound.run(Math.min(piece, steps - done));
+        told(Math.min(done + piece, steps));
+      }
+      const z = states.get("z")!.read() as Float32Array;
+      checkFinite(z, steps, guidance);
+      const perVideo = tokens * channels * patch * patch;
+      return prompts.map((_, b) => patchesToFrames(z, size, patch, b * perVideo));
+    },
+    close: () => {
+      for (const states of byShape.values()) {
+        for (const [name, buffer] of states) if (!weights.has(name)) buffer.free();
+      }
+      byShape.clear();
+    },
+  });
 }
 
 /** The names of the two open sizes of a batch of videos. */

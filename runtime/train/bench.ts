@@ -1,11 +1,12 @@
 /** How fast is a training step here? Synthetic clips and texts, the real programs and kernels. */
 import type { Plan } from "../../contract/plan.ts";
-import type { BoundProgram, Device, StepProfile } from "../devices/device.ts";
+import type { Device, StepProfile } from "../devices/device.ts";
 import { conditionSources } from "../program/conditions.ts";
 import { textDimOf, videoFormOf } from "../program/facts.ts";
 import { bindFilled, createStates, programNamed, scalarGiven } from "../program/fill.ts";
 import { loadPrograms } from "../program/load.ts";
 import { checkSize, type SampleSize } from "../sample/sampler.ts";
+import { bytesBesidesState, bytesOfStates } from "./steps.ts";
 
 export interface BenchRequest {
   readonly size: SampleSize;
@@ -39,24 +40,24 @@ export async function bench(
   request: BenchRequest,
 ): Promise<BenchResult> {
   const form = videoFormOf(
-    "train",
-    programNamed(plan.programs, "train").inputs.find(({ name }) => name === "x"),
+    "accumulate",
+    programNamed(plan.programs, "accumulate").inputs.find(({ name }) => name === "x"),
   );
   const { channels, patch } = form;
   const { size, batch, textTokens } = request;
   checkSize(size, patch);
   const [rows, columns] = [size.height / patch, size.width / patch];
   const tokens = size.frames * rows * columns;
-  const textDim = Math.max(textDimOf(plan, "train"), 1);
+  const textDim = Math.max(textDimOf(plan, "accumulate"), 1);
   const device = await openDevice();
   try {
-    const programs = ["initialize", "train"];
+    const programs = ["initialize", "accumulate", "update"];
     const loaded = await loadPrograms(device, plan, programs);
     const states = createStates(loaded, programs, {});
     await bindFilled(loaded, "initialize", { seed: () => scalarGiven(0) }, states).run();
     const bound = bindFilled(
       loaded,
-      "train",
+      "accumulate",
       {
         x: () => ({
           shape: [batch, tokens, channels, patch, patch],
@@ -71,16 +72,23 @@ export async function bench(
           pooled: noise(batch * textDim),
         }),
         seed: () => scalarGiven(0),
-        totalSteps: () => scalarGiven(1_000_000),
+        micro: () => scalarGiven(0),
+        accumulation: () => scalarGiven(1),
       },
       states,
     );
-    for (let i = 0; i < request.warmup; i++) await bound.run();
-    const before = bound.profile();
+    const update = bindFilled(loaded, "update", { totalSteps: () => scalarGiven(1_000_000) }, states);
+    const step = async (): Promise<void> => {
+      await bound.run();
+      await update.run();
+    };
+    const profile = (): readonly StepProfile[] => [...bound.profile(), ...update.profile()];
+    for (let i = 0; i < request.warmup; i++) await step();
+    const before = profile();
     const times: number[] = [];
     for (let i = 0; i < request.steps; i++) {
       const started = performance.now();
-      await bound.run();
+      await step();
       times.push(performance.now() - started);
     }
     times.sort((a, b) => a - b);
@@ -89,19 +97,23 @@ export async function bench(
       tokensPerClip: tokens,
       milliseconds: { median, least: times[0]!, most: times.at(-1)! },
       tokensPerSecond: (batch * tokens) / (median / 1000),
-      peakBytes: bound.peakBytes,
-      launches: programNamed(plan.programs, "train").steps.length,
+      peakBytes: Math.max(bytesBesidesState(bound), bytesBesidesState(update)) + bytesOfStates(states),
+      launches: before.length,
       device: device.description,
-      kernels: timesByKernel(bound, before, request.steps),
+      kernels: timesByKernel(before, profile(), request.steps),
     };
   } finally {
     await device.close();
   }
 }
 
-function timesByKernel(bound: BoundProgram, before: readonly StepProfile[], steps: number): readonly KernelTime[] {
+function timesByKernel(
+  before: readonly StepProfile[],
+  after: readonly StepProfile[],
+  steps: number,
+): readonly KernelTime[] {
   const sums = new Map<string, { launches: number; nanoseconds: number }>();
-  bound.profile().forEach(({ kernel, nanoseconds }, index) => {
+  after.forEach(({ kernel, nanoseconds }, index) => {
     const sum = sums.get(kernel) ?? { launches: 0, nanoseconds: 0 };
     sum.launches++;
     sum.nanoseconds += nanoseconds - before[index]!.nanoseconds;

@@ -15,12 +15,13 @@ import { startProgress } from "../observe/progress.ts";
 import type { RunFolder } from "../observe/run-folder.ts";
 import type { VideoForm } from "../program/facts.ts";
 import type { States } from "../program/fill.ts";
+import { openSampler, type VideoSampler } from "../sample/sampler.ts";
 import { dataCounters, type Course } from "./course.ts";
 import { listenForInterrupt } from "./interrupt.ts";
 import { sampleWhileTraining } from "./samples.ts";
 import { runStep, type StepContext, type StepResult } from "./steps.ts";
 import type { TrainRequest } from "./train.ts";
-import { checkpointOf, plainConfig } from "./training-state.ts";
+import { checkpointOf, plainConfig, stateNamed } from "./training-state.ts";
 
 export interface LoopContext {
   readonly request: TrainRequest;
@@ -60,6 +61,7 @@ export async function trainLoop(context: LoopContext): Promise<Ending> {
   const { start, end, seed, accumulate } = course;
   const { textDim } = encoder;
   const steps: StepContext = { loaded, states, loader, form, textDim, seed, totalSteps: end, accumulate };
+  const sampler = openSampler({ loaded, parameters: stateNamed(states, "average"), encoder });
   const progress = await startProgress({ label: "training", total: end, initial: start });
   const interrupt = listenForInterrupt(() =>
     progress.note("stopping after this step; press Ctrl-C again to stop at once, without saving"),
@@ -114,7 +116,7 @@ export async function trainLoop(context: LoopContext): Promise<Ending> {
       });
       if (step % request.saveEvery === 0) save();
       if (request.sampleEvery !== undefined && step % request.sampleEvery === 0) {
-        await sampleNow(context, step, progress.note);
+        await sampleNow(context, sampler, step, progress.note);
       }
     }
     save();
@@ -129,9 +131,14 @@ export async function trainLoop(context: LoopContext): Promise<Ending> {
 }
 
 /** A sample that fails is no reason to end a run. */
-async function sampleNow(context: LoopContext, step: number, note: (line: string) => void): Promise<void> {
+async function sampleNow(
+  context: LoopContext,
+  sampler: VideoSampler,
+  step: number,
+  note: (line: string) => void,
+): Promise<void> {
   try {
-    const paths = await sampleWhileTraining(context, step, commonClip(context.dataset));
+    const paths = await sampleWhileTraining(context, sampler, step, commonClip(context.dataset));
     context.log.write("sample", { step, paths });
     note(`samples at step ${step}: ${paths.join(", ")}`);
   } catch (error) {

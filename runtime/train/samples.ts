@@ -1,25 +1,25 @@
 /** Videos of a run while it trains: the same prompts, the same noise, the averaged weights of the step. */
 import { join } from "node:path";
 import { recipeOf } from "../program/facts.ts";
-import { chooseSampler, sampleVideos } from "../sample/sampler.ts";
+import { chooseSampler, type VideoSampler } from "../sample/sampler.ts";
 import { writeVideo } from "../sample/video-file.ts";
 import type { Clip } from "../data/clips.ts";
 import type { LoopContext } from "./loop.ts";
-import { stateNamed } from "./training-state.ts";
 
 /** Videos have the size of `like`. Returns the paths written. */
-export async function sampleWhileTraining(context: LoopContext, step: number, like: Clip): Promise<readonly string[]> {
-  const { plan, loaded, states, encoder, run, form, request, course } = context;
+export async function sampleWhileTraining(
+  context: LoopContext,
+  sampler: VideoSampler,
+  step: number,
+  like: Clip,
+): Promise<readonly string[]> {
+  const { plan, run, form, request, course } = context;
   const { steps, guidance } = recipeOf(plan);
   const { patch } = form;
-  const videos = await sampleVideos(
-    { loaded, parameters: stateNamed(states, "average"), encoder },
-    request.samplePrompts,
-    {
-      size: { frames: like.frames, height: like.rows * patch, width: like.columns * patch },
-      ...{ seed: course.seed, sampler: chooseSampler(plan, undefined), steps, guidance },
-    },
-  );
+  const videos = await sampler.sample(request.samplePrompts, {
+    size: { frames: like.frames, height: like.rows * patch, width: like.columns * patch },
+    ...{ seed: course.seed, sampler: chooseSampler(plan, undefined), steps, guidance },
+  });
   const paths = videos.map((_, index) => join(run.samples, nameOf(step, index, request.samplePrompts[index] ?? "")));
   for (const [index, video] of videos.entries()) {
     await writeVideo(paths[index]!, video, { framesPerSecond: like.framesPerSecond });

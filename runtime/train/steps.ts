@@ -1,4 +1,5 @@
-/** One optimizer step: from batches to a loss, in one run or in several whose gradients add up. */
+/** One optimizer step: the gradient of one batch, or of several that add up, and the update. */
+import { bytesOf } from "../../contract/dtype.ts";
 import type { LoadedPlan } from "../devices/device.ts";
 import type { DataPosition } from "../checkpoint/checkpoint-state.ts";
 import type { Sample } from "../data/dataset.ts";
@@ -20,7 +21,7 @@ export interface StepResult {
   readonly samples: readonly Sample[];
   /** Where the next step starts. */
   readonly next: DataPosition;
-  /** The most memory a program of the step needs while it runs. */
+  /** The most memory the step needs while it runs. */
   readonly peakBytes: number;
 }
 
@@ -35,22 +36,12 @@ export interface StepContext {
   readonly accumulate: number;
 }
 
-export const runStep = (context: StepContext, position: DataPosition): Promise<StepResult> =>
-  context.accumulate === 1 ? runWhole(context, position) : runInParts(context, position);
-
-async function runWhole(context: StepContext, position: DataPosition): Promise<StepResult> {
-  const batch = await context.loader.batch(position);
-  const bound = bindFilled(context.loaded, "train", sourcesOf(batch, context), context.states);
-  await bound.run();
-  return { ...measured(bound), loss: scalar(bound, "loss"), ...factsOf([batch]), peakBytes: bound.peakBytes };
-}
-
-/** The gradient of every small batch is added up; then the optimizer steps once. */
-async function runInParts(context: StepContext, position: DataPosition): Promise<StepResult> {
+/** The gradient of every small batch is added up, of one or of several; then the optimizer steps once. */
+export async function runStep(context: StepContext, position: DataPosition): Promise<StepResult> {
   const { loaded, loader, states, accumulate } = context;
   const batches: VideoBatch[] = [];
   let loss = 0;
-  let peakBytes = 0;
+  let ownBytes = 0;
   for (let micro = 0; micro < accumulate; micro++) {
     const batch = await loader.batch(batches.at(-1)?.next ?? position);
     batches.push(batch);
@@ -62,12 +53,19 @@ async function runInParts(context: StepContext, position: DataPosition): Promise
     const bound = bindFilled(loaded, "accumulate", sources, states);
     await bound.run();
     loss += scalar(bound, "loss") / accumulate;
-    peakBytes = Math.max(peakBytes, bound.peakBytes);
+    ownBytes = Math.max(ownBytes, bytesBesidesState(bound));
   }
   const update = bindFilled(loaded, "update", { totalSteps: () => scalarGiven(context.totalSteps) }, states);
   await update.run();
-  return { ...measured(update), loss, ...factsOf(batches), peakBytes: Math.max(peakBytes, update.peakBytes) };
+  const peakBytes = Math.max(ownBytes, bytesBesidesState(update)) + bytesOfStates(states);
+  return { ...measured(update), loss, ...factsOf(batches), peakBytes };
 }
+
+/** Programs take turns, so the larger one counts; states stay, whichever program runs. */
+export const bytesBesidesState = ({ peakBytes, memory }: BoundProgram): number => peakBytes - memory.state;
+
+export const bytesOfStates = (states: States): number =>
+  [...states.values()].reduce((sum, { dtype, elements }) => sum + bytesOf(dtype) * elements, 0);
 
 export function sourcesOf(
   batch: VideoBatch,

@@ -57,11 +57,11 @@ export interface TrainOutcome extends Ending {
 export async function train(request: TrainRequest, context: TrainContext): Promise<TrainOutcome> {
   const { plan, say } = context;
   const form = videoFormOf(
-    "train",
-    programNamed(plan.programs, "train").inputs.find(({ name }) => name === "x"),
+    "accumulate",
+    programNamed(plan.programs, "accumulate").inputs.find(({ name }) => name === "x"),
   );
   requireRawPixels(form);
-  const textDim = textDimOf(plan, "train");
+  const textDim = textDimOf(plan, "accumulate");
   const tools = findVideoTools();
   const run = openRun(request.name, { root: request.runs, resume: request.resume });
   const checkpoint = request.resume ? checkpointToResume(run, request.checkpoint) : undefined;
@@ -109,12 +109,12 @@ async function onDevice(request: TrainRequest, context: TrainContext, prepared: 
   let log: RunLog | undefined;
   try {
     say(`device: ${device.description}`);
-    const training = ["initialize", ...(course.accumulate > 1 ? ["accumulate", "update"] : ["train"])];
+    const training = ["initialize", "accumulate", "update"];
     const sampling = request.sampleEvery === undefined ? [] : samplingPrograms(chooseSampler(plan, undefined));
     const loaded = await loadPrograms(device, plan, [...training, ...sampling]);
     const states = await initialStates(loaded, training, { course, checkpoint, weights: request.weights });
     const { start: step, end: steps, seed, batch, accumulate } = course;
-    log = await openLog(run);
+    log = await openLog(run, { onFailure: (reason) => say(`lines of ${run.log} are lost: ${reason}`) });
     log.write(checkpoint === undefined ? "start" : "resume", {
       ...{ model: plan.model.name, preset: plan.model.preset, config: plan.model.config, precision: plan.precision },
       ...{ step, steps, seed, batch, accumulate, samples: dataset.samples.length, clips: dataset.scan.clips.length },
@@ -231,7 +231,7 @@ export function describeOutcome(
       ];
     case "finished":
       return [
-        `trained to step ${step} in ${formatDuration(seconds)}, ${Math.round(tokens / Math.max(seconds, 1e-9))} tokens/s, loss ${loss.toPrecision(4)}`,
+        `trained to step ${step} in ${seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)}, ${Math.round(tokens / Math.max(seconds, 1e-9))} tokens/s, loss ${loss.toPrecision(4)}`,
         ...where,
         `sample with: ${self} sample --checkpoint ${run.path} --prompt "…" -o sample.mp4`,
       ];

@@ -138,7 +138,7 @@ describe("soracc compile", () => {
     expect(report).toMatchObject({ model: "dit", output: "traced", preset: null });
     expect(report["parameters"]).toBeGreaterThan(30_000);
     expect(report["estimate"]).toMatchObject({ example: "4 clips of 16 frames of 64 x 64 (4096 tokens each)" });
-    const files = readdirSync(at("trace", "train"));
+    const files = readdirSync(at("trace", "accumulate"));
     expect(files[0]).toBe("00-traced.graph");
     expect(files.at(-1)).toMatch(/^\d+-steps\.txt$/);
     expect(readdirSync(at("trace", "sources"))).toHaveLength(report["kernels"] as number);

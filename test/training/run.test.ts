@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { writeSafetensors } from "../../contract/safetensors.ts";
 import { loadCheckpoint, saveCheckpoint } from "../../runtime/checkpoint/checkpoint.ts";
 import { probe } from "../../runtime/data/ffmpeg.ts";
 import { findVideoTools } from "../../runtime/data/ffmpeg-find.ts";
@@ -174,6 +175,25 @@ describe("sampling", () => {
     const again = await sample(...same, "-o", "a.gif");
     expect(again.exitCode).toBe(1);
     expect(again.stderr).toContain("output: a.gif exists");
+  });
+
+  test("takes published weights, which know no size", async () => {
+    const whole = loadCheckpoint(checkpoint("whole", 60));
+    const tensors = [...whole.shapes].flatMap(([name, shape]) =>
+      name.startsWith("model.")
+        ? [{ name: name.slice("model.".length), dtype: "F32" as const, shape, data: whole.read(name) }]
+        : [],
+    );
+    writeSafetensors(join(folder.path, "published.safetensors"), tensors);
+    whole.close();
+    const prompt = ["--prompt", "a red square"];
+    const lacking = await sample("--checkpoint", "published.safetensors", ...prompt);
+    expect(lacking.stderr).toContain("fix: give --width, --height, --fps and --seconds");
+    const size = ["--width", "16", "--height", "8", "--fps", "4", "--seconds", "0.5"];
+    await sample("--checkpoint", "published.safetensors", ...prompt, ...size, "-o", "published.gif");
+    await sample("--checkpoint", "runs/whole", "--weights", "model", ...prompt, ...size, "-o", "own.gif");
+    const [published, own] = ["published", "own"].map((name) => readFileSync(join(folder.path, `${name}.gif`)));
+    expect(published?.equals(own!)).toBe(true);
   });
 
   test("takes many prompts, a batch at a time, and published option names", async () => {

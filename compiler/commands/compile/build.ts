@@ -47,7 +47,7 @@ export const addBuildOptions = (command: Command): Command =>
 
 /** What a training binary drives. Other programs of a model are there for recordings. */
 const isDriven = (name: string): boolean =>
-  ["initialize", "train", "accumulate", "update"].includes(name) || name.startsWith("sample.");
+  ["initialize", "accumulate", "update"].includes(name) || name.startsWith("sample.");
 
 /**
  * @param onPass told after every pass

@@ -2,16 +2,18 @@
  * The programs of training, from a model's `loss` program and its recipe.
  *
  *   initialize   seed -> next.parameters, next.moment1, next.moment2, next.average, next.step
- *   train        one step on one batch: draws, loss, gradient, optimizer
- *   accumulate   the gradient of one of several small batches, added to state `gradient`
- *   update       the optimizer step for an accumulated gradient
+ *   accumulate   draws, loss and gradient of small batch `micro` of `accumulation`, added to state `gradient`
+ *   update       the optimizer step for the gradient, which may come from one batch or from several
  *
  * Arenas are [parameter], all of one length; state `step` counts optimizer steps. Random numbers are keyed by the seed
- * and by step * accumulation + micro, so that `train` draws what a single small batch of `accumulate` would.
+ * and by step * accumulation + micro. The first small batch of a step replaces the gradient, the others add to it: where
+ * a weight's gradient is made, in the same kernel.
  */
 import { Diagnostic } from "../../../contract/diagnostic.ts";
 import { gradients } from "../../passes/differentiate.ts";
 import { expand, rearrange } from "../../ops/layout.ts";
+import { parameter } from "../../ops/source.ts";
+import type { Edge } from "../../graph/node.ts";
 import { build } from "../mistake.ts";
 import { tensorOf, type ParameterLayout, type PlacedParameter } from "../parameters.ts";
 import {
@@ -42,10 +44,6 @@ export interface TrainingParts {
 export function trainingPrograms(parts: TrainingParts): Record<string, ProgramDefinition> {
   return {
     initialize: initialize(parts.layout),
-    train: trainStep(
-      parts,
-      withTrainingDraws(parts, {}, ({ step }) => step!),
-    ),
     accumulate: accumulate(parts),
     update: update(parts),
   };
@@ -143,14 +141,18 @@ function accumulate(parts: TrainingParts): ProgramDefinition {
     body: (tensors) => {
       const { micro, accumulation, gradient } = tensors;
       const mean = meanLoss(loss, tensors);
-      const share = { g: flatGradient(mean, layout), micro: micro!, count: accumulation!, before: gradient! };
-      return {
-        loss: mean,
-        "next.gradient": formula("select(micro == 0, 0, before) + g / f32(count)", share),
-      };
+      const parameters = gradientsOf(mean, layout).map((g, i) => {
+        const before = build("gradient", {}, () => new Tensor(inArena(gradient!.edge, layout.parameters[i]!)));
+        const share = { g, before, micro: micro!, count: accumulation! };
+        return flat(formula("select(micro == 0, 0, before) + g / f32(count)", share));
+      });
+      return { loss: mean, "next.gradient": concat(parameters, "parameter") };
     },
   };
 }
+
+/** The range of another arena that belongs to a parameter. */
+const inArena = (edge: Edge, { name, offset, shape }: PlacedParameter): Edge => parameter(edge, name, offset, shape);
 
 const update = ({ layout, recipe }: TrainingParts): ProgramDefinition => ({
   inputs: { totalSteps: i32(), ...trainingState(layout), gradient: arena(layout) },

@@ -96,6 +96,7 @@ export function explainDisk(error: unknown, cache: CacheFolder): unknown {
 const DISK_FAILURES: Readonly<Record<string, string>> = {
   ENOSPC: "the disk is full",
   EDQUOT: "your quota is used up",
+  EFBIG: "a limit on the size of files (ulimit -f) is reached",
   EROFS: "it is read-only",
   EACCES: "permission denied",
   EPERM: "permission denied",
