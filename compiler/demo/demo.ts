@@ -141,7 +141,10 @@ async function judge(
   folder: OutputFolder,
   tools: VideoTools,
 ): Promise<readonly JudgedSample[]> {
-  const videos = await mapInParallel(files, 2, async (file) => shrink(await readVideo(file, tools), ENLARGED));
+  const videos = await mapInParallel(files, 2, async (file) => {
+    const video = await readVideo(file, tools);
+    return shrink(video, Math.round(video.height / SIDE));
+  });
   await writeContactSheet(folder.sheet, videos);
   return videos.map((video, index) => {
     const subject = subjects[index];
