@@ -71,7 +71,7 @@ export interface Grouping {
 
 /** Rows up to this length are kept by one thread; longer ones are only summed. */
 const LONGEST_ROW = 32768;
-/** How many groups over the same axes are tried, the latest first. */
+/** How many of the groups that read a value are tried, the latest first. */
 const MOST_CANDIDATES = 24;
 
 /** Something a root reads from memory or from another root; `aligned`: element by element, as the loops run. */
@@ -155,57 +155,59 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
   };
   const identity = (shape: Shape, of: Group): Coordinate[] => shape.map((axis) => along(of.loops.get(axis.name) ?? -1));
 
-  /** Whether everything a root reads is ready before `candidate` runs, or in its registers, and they have reads in common. */
-  const fits = (candidate: Group, leaves: readonly Leaf[]): boolean => {
-    const own = leaves.filter((leaf) => makers.get(leaf.edge.key) === candidate);
-    if (own.length > 0 && (candidate.anchor === "columns" || !own.every((leaf) => leaf.aligned))) return false;
-    if (!leaves.every((leaf) => own.includes(leaf) || readyAfter(leaf.edge) < candidate.position)) return false;
-    return own.length > 0 || leaves.some((leaf) => reads(candidate, leaf.edge));
-  };
-  const readsOf = new Map<Group, Set<string>>();
-  const reads = (candidate: Group, edge: Edge): boolean => readsOf.get(candidate)?.has(edge.key) === true;
-  const recordReads = (into: Group, leaves: readonly Leaf[]): void => {
-    const known = readsOf.get(into) ?? new Set<string>();
-    for (const { edge } of leaves) if (edge.shape.length > 0) known.add(edge.key);
-    readsOf.set(into, known);
+  /** Whether everything a root reads is ready before `candidate` runs, or in its registers. */
+  const fits = (candidate: Group, leaves: readonly Leaf[]): boolean =>
+    leaves.every((leaf) =>
+      makers.get(leaf.edge.key) === candidate ? leaf.aligned : readyAfter(leaf.edge) < candidate.position,
+    );
+
+  /** Groups by what they make or read, and the axes over which others can be computed in them. */
+  const touching = new Map<string, Group[]>();
+  const domains = new Map<Group, string>();
+  const kept = new Map<Group, string>();
+  const touch = (by: Group, edge: Edge): void => {
+    const known = listAt(touching, edge.key);
+    if (known.at(-1) !== by) known.push(by);
   };
 
-  /** Groups that a root with these leaves could join: makers and readers of its leaves are found by axes, latest first. */
-  const byDomain = new Map<string, Group[]>();
-  const candidates = (domain: Shape, anchors: readonly Anchor[]): Group[] =>
-    (byDomain.get(domainKey(domain)) ?? [])
-      .slice(-MOST_CANDIDATES)
-      .filter((each) => anchors.includes(each.anchor))
-      .reverse();
-  const register = (made: Group, domain: Shape): void => {
-    listAt(byDomain, domainKey(domain)).push(made);
+  /** Groups over the given axes that share memory traffic with a root, the latest first. */
+  const candidates = (leaves: readonly Leaf[], over: ReadonlyMap<Group, string>, domain: Shape): Group[] => {
+    const key = domainKey(domain);
+    const found = new Set<Group>();
+    for (const { edge } of leaves) {
+      for (const each of (touching.get(edge.key) ?? []).slice(-MOST_CANDIDATES)) {
+        if (over.get(each) === key) found.add(each);
+      }
+    }
+    return [...found].sort((a, b) => b.position - a.position);
   };
 
   const add = (into: Group, root: Root, leaves: readonly Leaf[]): void => {
     into.roots.push(root);
     demand(leaves, into);
-    recordReads(into, leaves);
-    if (root.to === undefined) makers.set(root.edge.key, into);
+    for (const { edge } of leaves) if (edge.shape.length > 0) touch(into, edge);
+    if (root.to !== undefined) return;
+    makers.set(root.edge.key, into);
+    touch(into, root.edge);
   };
 
   const placeElement = (edge: Edge): void => {
     const leaves = leavesOf(edge, edge.shape, edge);
+    const isElementwise = ({ anchor }: Group): boolean => anchor === "map" || anchor === "contract";
     const host =
-      candidates(edge.shape, ["map", "rows", "contract"]).find(
-        (candidate) => (candidate.anchor !== "rows" || isShortRow(candidate)) && fits(candidate, leaves),
-      ) ?? rowHost(edge, leaves);
+      candidates(leaves, domains, edge.shape).find(
+        (candidate) => (isElementwise(candidate) || isShortRow(candidate)) && fits(candidate, leaves),
+      ) ?? sumsHost(edge, leaves);
     const into = host ?? open("map", edge.shape, {});
-    if (host === undefined) register(into, edge.shape);
+    if (host === undefined) domains.set(into, domainKey(edge.shape));
     add(into, { edge, value: edge, at: identity(edge.shape, into), kind: "element" }, leaves);
   };
 
-  /** A group whose rows are counted by exactly the axes of `edge`, and whose sums it reads: computed once per row. */
-  const byRows = new Map<string, Group[]>();
-  const rowHost = (edge: Edge, leaves: readonly Leaf[]): Group | undefined =>
-    (byRows.get(domainKey(edge.shape)) ?? [])
-      .slice(-MOST_CANDIDATES)
-      .reverse()
-      .find((candidate) => leaves.some((leaf) => makers.get(leaf.edge.key) === candidate) && fits(candidate, leaves));
+  /** A group that keeps exactly the axes of `edge`, and whose sums it reads: computed once per row or kept element. */
+  const sumsHost = (edge: Edge, leaves: readonly Leaf[]): Group | undefined =>
+    candidates(leaves, kept, edge.shape).find(
+      (candidate) => leaves.some((leaf) => makers.get(leaf.edge.key) === candidate) && fits(candidate, leaves),
+    );
 
   const placeReduction = (node: Node): void => {
     const [input] = node.inputs;
@@ -216,19 +218,21 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
     const firstReduced = reduced.indexOf(true);
     const anchor = reduced.slice(firstReduced).every(Boolean) ? "rows" : "columns";
     const leaves = leavesOf(input, input.shape);
-    const host = candidates(input.shape, [anchor]).find((candidate) => {
+    const host = candidates(leaves, domains, input.shape).find((candidate) => {
+      if (candidate.anchor !== anchor) return false;
       const sameAxes = candidate.axes.every(
         (axis, i) => axes.includes(axis.name) === (anchor === "rows" ? i >= candidate.outer : candidate.reduced[i]),
       );
       if (!sameAxes || !fits(candidate, leaves)) return false;
-      // A long row is summed in pieces: its sums may stand side by side, but none may wait for another.
-      return isShortRow(candidate) || leaves.every((leaf) => makers.get(leaf.edge.key) !== candidate);
+      // Columns and long rows are summed in pieces: sums may stand side by side, but none may wait for another.
+      const waits = leaves.some((leaf) => makers.get(leaf.edge.key) === candidate);
+      return !waits || (anchor === "rows" && isShortRow(candidate));
     });
     const facts = anchor === "rows" ? { outer: firstReduced } : { reduced };
     const into = host ?? open(anchor, input.shape, facts);
     if (host === undefined) {
-      register(into, input.shape);
-      if (anchor === "rows") listAt(byRows, domainKey(edge.shape)).push(into);
+      domains.set(into, domainKey(input.shape));
+      kept.set(into, domainKey(edge.shape));
     }
     add(into, { edge, value: input, at: identity(input.shape, into), kind: "reduction" }, leaves);
   };
@@ -251,7 +255,7 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
       const [edge] = node.results;
       if (edge === undefined) return;
       const into = open("map", edge.shape, {});
-      register(into, edge.shape);
+      domains.set(into, domainKey(edge.shape));
       add(
         into,
         { edge, value: edge, at: identity(edge.shape, into), kind: "element" },
@@ -264,8 +268,11 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
         ? openContract(node, open)
         : open(node.operation.op as Anchor, attentionLoops(node), { node });
     const [result] = node.results;
-    if (operation.op === "contract" && result !== undefined) register(into, result.shape);
-    for (const edge of node.results) makers.set(edge.key, into);
+    if (operation.op === "contract" && result !== undefined) domains.set(into, domainKey(result.shape));
+    for (const edge of node.results) {
+      makers.set(edge.key, into);
+      touch(into, edge);
+    }
     for (const edge of node.inputs) demand(leavesOf(edge, edge.shape), into);
   };
 

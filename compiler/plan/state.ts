@@ -1,7 +1,8 @@
 /**
  * State in place. A program makes the next value of a state as a tensor of its own; it may be written over the current
- * one when every other reader of the current value runs earlier, and the kernel that writes it reads each element only
- * to replace it. Where that does not hold, the next value is copied over the current one at the very end.
+ * one when every reader of the current value runs before the first write, or reads each element only to replace it
+ * (several kernels may write, each its own range). Where that does not hold, the next value is copied over the current
+ * one at the very end.
  */
 import { ONE, symbolsOf, ZERO, type Dim } from "../graph/dim.ts";
 import { variable } from "../notation/expression.ts";
@@ -29,21 +30,19 @@ export function settleState(launches: readonly Launch[], states: readonly StateP
 }
 
 function canReplace(launches: readonly Launch[], current: Storage, next: Storage): boolean {
-  const writers = launches.flatMap((launch, i) => (touches(launch, next, "write") ? [i] : []));
-  const first = writers[0] ?? launches.length;
-  return launches.every((launch, i) => {
-    if (!touches(launch, current, "read") || i < first) return true;
-    return i === first && writers.length === 1 && replacesElementwise(launch, current, next);
-  });
+  const first = launches.findIndex((launch) => touches(launch, next, "write"));
+  return launches.every(
+    (launch, i) => i < first || !touches(launch, current, "read") || replacesElementwise(launch, current, next),
+  );
 }
 
 const touches = (launch: Launch, storage: Storage, role: "read" | "write"): boolean =>
   launch.operands.some((each, i) => each.storage === storage && launch.kernel.operands[i]?.role === role);
 
-/** Whether the kernel reads `current` only at the very element of `next` that the same iteration stores. */
+/** Whether the kernel reads `current` only at elements of `next` that the same iteration stores. */
 function replacesElementwise(launch: Launch, current: Storage, next: Storage): boolean {
   const { kernel, operands } = launch;
-  if (kernel.anchor !== "map") return false;
+  if (kernel.anchor === "attention" || kernel.anchor === "attentionGradient") return false;
   const where = (storage: Storage): { strides: readonly Dim[]; offset: Dim; plain: boolean }[] =>
     kernel.accesses.flatMap((access) => {
       const bound = operands[access.operand];
@@ -51,13 +50,11 @@ function replacesElementwise(launch: Launch, current: Storage, next: Storage): b
       return [{ strides: access.strides, offset: bound.offset, plain: access.lookups.length === 0 }];
     });
   const writes = where(next);
-  const [write] = writes;
-  return (
-    write !== undefined &&
-    [...writes, ...where(current)].every(
-      (each) =>
-        each.plain && each.offset === write.offset && each.strides.every((stride, i) => stride === write.strides[i]),
-    )
+  return where(current).every((read) =>
+    writes.some(
+      (write) =>
+        read.plain && read.offset === write.offset && read.strides.every((stride, i) => stride === write.strides[i]),
+    ),
   );
 }
 

@@ -146,6 +146,37 @@ describe("state", () => {
   });
 });
 
+describe("a gradient that adds up over small batches", () => {
+  test("is added where it is made, each range by the kernel of its parameter", async () => {
+    const x = input("x", "f32", [batch, width(12)]);
+    const weight = input("weight", "f32", [
+      { name: "out", size: size(7) },
+      { name: "in", size: size(12) },
+    ]);
+    const bias = input("bias", "f32", [width(7)]);
+    const arena = input("gradient", "f32", [{ name: "parameter", size: size(91) }], "state");
+    const micro = input("micro", "i32", []);
+    const product = contract(x, weight, { left: [0, 1], right: [2, 1], result: [0, 2] }, ["batch", "width"]);
+    const y = formula("tanh(y + b)", { y: product, b: bias });
+    const found = gradients(reduce("sum", y, ["batch", "width"]), [weight, bias]);
+    const parts = found.map((g, i) => {
+      const before = parameter(arena, `p${i}`, i === 0 ? 0 : 84, g.shape);
+      const sum = formula("select(micro == 0, 0, before) + g", { micro, before, g });
+      const sizes = sum.shape.map((axis) => [axis.size]);
+      return rearrange(sum, sizes, [sizes.map((_, axis) => axis)], ["parameter"]);
+    });
+    const subject = program("p", [x, weight, bias, arena, micro], {}, { gradient: concat(parts, "parameter") });
+    const given = { x: noise(36), weight: noise(84, 2), bias: noise(7, 3), gradient: noise(91, 4) };
+    for (const at of [0, 1]) {
+      const plan = await agrees(subject, { ...given, micro: [at] }, { batch: 3 });
+      // The forward product, dy and its sum, and the weight's gradient: nothing is copied, nothing added afterwards.
+      expect(plan.programs["p"]!.steps.length).toBeLessThanOrEqual(3);
+      const touched = plan.programs["p"]!.buffers.filter(({ name }) => name.startsWith("next."));
+      expect(touched).toEqual([]);
+    }
+  });
+});
+
 describe("what depends on sizes alone", () => {
   test("is computed when a shape is bound", async () => {
     const x = input("x", "f32", [tokens, width(4)]);

@@ -28,13 +28,13 @@ export function linear(name: string, from: number, to: number, options: LinearOp
     checkName("linear", name);
     const { init = xavier(from, to), bias = zeros, as } = options;
     const weight = parameter(`${name}.weight`, { out: to, in: from }, init);
-    const offset = bias === false ? undefined : parameter(`${name}.bias`, { out: to }, bias);
+    const offset = bias === false ? undefined : parameter(`${name}.bias`, { width: to }, bias);
     return composite(
       "linear",
       (x: Tensor) => {
         const last = x.axes.at(-1) ?? "";
         const product = matrixProduct(name, x, weight(), as ?? last);
-        return offset === undefined ? product : product.add(offset().rename({ out: as ?? last }));
+        return offset === undefined ? product : product.add(offset().rename({ width: as ?? last }));
       },
       within(name),
     );
