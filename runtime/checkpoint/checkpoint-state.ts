@@ -15,6 +15,8 @@ export interface CheckpointState {
   readonly model: string;
   /** The configuration the model was compiled with. */
   readonly config: Readonly<Record<string, PlainJson>>;
+  /** The training recipe of the binary that wrote it; a later binary may have another one. */
+  readonly recipe?: Readonly<Record<string, PlainJson>>;
   /** Optimizer steps done. */
   readonly step: number;
   /** Random draws are keyed by (seed, step, path): these two numbers are the generator's whole state. */
@@ -59,10 +61,12 @@ export function decodeState(path: string, metadata: ReadonlyMap<string, string>)
   if (!isJsonObject(parsed.value)) throw damaged(path, "its state is not a JSON object");
   const field = fieldsOf(path, parsed.value);
   const position = field("position", isJsonObject, "an object");
+  const recipe = parsed.value.get("recipe");
   const inPosition = fieldsOf(path, position, "position.");
   return {
     model: field("model", isString, "text"),
     config: toRecord(field("config", isJsonObject, "an object")),
+    ...(isJsonObject(recipe) ? { recipe: toRecord(recipe) } : {}),
     step: field("step", isCount, "a whole number"),
     seed: field("seed", isInteger, "a whole number"),
     position: {

@@ -2,10 +2,9 @@
  * From where to where does a run go? Settled from what the user asked for and, when a run continues, from its last
  * checkpoint: what would change the numbers of a run that has begun is refused, not mixed in.
  */
-import { existsSync } from "node:fs";
 import { Diagnostic } from "../../contract/diagnostic.ts";
 import { philox4x32 } from "../../contract/philox.ts";
-import { latestCheckpoint, listCheckpoints } from "../checkpoint/checkpoint-folder.ts";
+import { latestCheckpoint, listCheckpoints, type CheckpointFile } from "../checkpoint/checkpoint-folder.ts";
 import type { CheckpointState, DataPosition } from "../checkpoint/checkpoint-state.ts";
 import { loadCheckpoint, type LoadedCheckpoint } from "../checkpoint/checkpoint.ts";
 import { START } from "../data/batches.ts";
@@ -71,7 +70,12 @@ export function newCourse(asked: Asked, samples: readonly Sample[], defaults: De
 }
 
 /** A run that goes on. @throws Diagnostic when what is asked contradicts what was begun */
-export function resumedCourse(asked: Asked, samples: readonly Sample[], state: CheckpointState): Course {
+export function resumedCourse(
+  asked: Asked,
+  samples: readonly Sample[],
+  state: CheckpointState,
+  recipe: Readonly<Record<string, unknown>>,
+): Course {
   const before = begunWith(asked, state);
   const { counters } = state;
   const end = lengthOf(asked, samples, before.batch * before.accumulate) ?? state.scheduleSteps;
@@ -79,6 +83,11 @@ export function resumedCourse(asked: Asked, samples: readonly Sample[], state: C
   const notes: string[] = [];
   if (end !== state.scheduleSteps) {
     notes.push(`the schedule of the learning rate now ends at step ${end}; it was laid out for ${state.scheduleSteps}`);
+  }
+  const changed = Object.keys(recipe).filter((key) => !equal(recipe[key], state.recipe?.[key]));
+  if (state.recipe !== undefined && changed.length > 0) {
+    const changes = changed.map((key) => `${key} ${spell(state.recipe?.[key])} -> ${spell(recipe[key])}`);
+    notes.push(`this binary trains by another recipe than the checkpoint's: ${changes.join(", ")}`);
   }
   const { samples: count, data } = dataCounters(samples);
   if (counters["data"] !== undefined && counters["data"] !== data) {
@@ -90,6 +99,10 @@ export function resumedCourse(asked: Asked, samples: readonly Sample[], state: C
   const { step: start, position } = state;
   return { start, end, ...before, position, skipped: counters["skipped"] ?? 0, notes };
 }
+
+const spell = (value: unknown): string => (value === undefined ? "none" : JSON.stringify(value));
+
+const equal = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** What the numbers of a run depend on from its first step. @throws Diagnostic when something else is asked for */
 function begunWith(asked: Asked, { counters, seed }: CheckpointState): Pick<Course, "batch" | "accumulate" | "seed"> {
@@ -136,7 +149,8 @@ export function dataCounters(samples: readonly Sample[]): { readonly samples: nu
 
 /** The checkpoint a run continues from, still to be closed. @throws Diagnostic */
 export function checkpointToResume(run: RunFolder, chosen: string | undefined): LoadedCheckpoint {
-  const path = chosen ?? latestCheckpoint(run.checkpoints)?.path;
+  const latest = latestCheckpoint(run.checkpoints);
+  const path = chosen ?? latest?.path;
   if (path === undefined) {
     throw new Diagnostic({
       kind: "resume",
@@ -145,10 +159,27 @@ export function checkpointToResume(run: RunFolder, chosen: string | undefined): 
     });
   }
   const checkpoint = loadCheckpoint(path);
-  if (checkpoint.state !== undefined) return checkpoint;
+  const wrong = checkpoint.state === undefined ? weightsAlone(path, run) : goesBack(checkpoint.state.step, latest, run);
+  if (wrong === undefined) return checkpoint;
   checkpoint.close();
-  const others = existsSync(run.checkpoints) ? listCheckpoints(run.checkpoints).map((one) => one.path) : [];
-  throw new Diagnostic({
+  throw wrong;
+}
+
+/** Steps that are done already would be done again beside their own checkpoints, and pruning would mix the two up. */
+function goesBack(step: number, latest: CheckpointFile | undefined, run: RunFolder): Diagnostic | undefined {
+  if (latest === undefined || latest.step <= step) return undefined;
+  const later = listCheckpoints(run.checkpoints).filter((one) => one.step > step);
+  return new Diagnostic({
+    kind: "resume",
+    message: `this checkpoint is of step ${step}, and the run has later ones`,
+    details: later.map((one) => one.path),
+    fix: "move the later ones to another folder, then resume again",
+  });
+}
+
+function weightsAlone(path: string, run: RunFolder): Diagnostic {
+  const others = listCheckpoints(run.checkpoints).map((one) => one.path);
+  return new Diagnostic({
     kind: "resume",
     message: "this file holds weights alone: no step, no optimizer, no place in the data",
     where: { file: path },

@@ -21,7 +21,7 @@ import { listenForInterrupt } from "./interrupt.ts";
 import { sampleWhileTraining } from "./samples.ts";
 import { runStep, type StepContext, type StepResult } from "./steps.ts";
 import type { TrainRequest } from "./train.ts";
-import { checkpointOf, plainConfig, stateNamed } from "./training-state.ts";
+import { checkpointOf, plainFacts, stateNamed } from "./training-state.ts";
 
 export interface LoopContext {
   readonly request: TrainRequest;
@@ -163,7 +163,7 @@ function saveState(context: LoopContext, { step, position, skipped }: Standing):
   saveCheckpoint(
     path,
     checkpointOf(plan, states, {
-      ...{ model: plan.model.name, config: plainConfig(plan.model), step, seed: course.seed, position, soracc },
+      ...{ model: plan.model.name, ...plainFacts(plan.model), step, seed: course.seed, position, soracc },
       scheduleSteps: course.end,
       counters: {
         ...{ batch: course.batch, accumulate: course.accumulate, skipped },

@@ -19,7 +19,7 @@ import { bindFilled, createStates, programNamed, scalarGiven, type States } from
 import { chooseSampler, samplingPrograms } from "../sample/sampler.ts";
 import { checkAsked, checkpointToResume, newCourse, resumedCourse, type Asked, type Course } from "./course.ts";
 import { trainLoop, type Ending } from "./loop.ts";
-import { checkFits, loadSection, restore, stateNamed } from "./training-state.ts";
+import { checkFits, loadSection, plainFacts, restore, stateNamed } from "./training-state.ts";
 
 export interface TrainRequest extends Asked {
   readonly data: string;
@@ -72,7 +72,7 @@ export async function train(request: TrainRequest, context: TrainContext): Promi
     const course =
       checkpoint?.state === undefined
         ? newCourse(request, dataset.samples, recipeOf(plan))
-        : resumedCourse(request, dataset.samples, checkpoint.state);
+        : resumedCourse(request, dataset.samples, checkpoint.state, plainFacts(plan.model).recipe);
     for (const note of course.notes) say(note);
     if (course.start >= course.end) {
       return {

@@ -1,7 +1,7 @@
 /** The arenas of a training run and the tensors of its checkpoints: the same numbers under two kinds of names. */
 import { Diagnostic } from "../../contract/diagnostic.ts";
 import type { ModelFacts, ParameterRange, Plan } from "../../contract/plan.ts";
-import type { CheckpointState, PlainJson } from "../checkpoint/checkpoint-state.ts";
+import type { CheckpointState } from "../checkpoint/checkpoint-state.ts";
 import {
   compareWithModel,
   SECTIONS,
@@ -84,6 +84,8 @@ function checkConfiguration(path: string, { model, config }: CheckpointState, fa
   });
 }
 
-/** The configuration as a checkpoint keeps it. */
-export const plainConfig = ({ config }: ModelFacts): Readonly<Record<string, PlainJson>> =>
-  JSON.parse(JSON.stringify(config)) as Readonly<Record<string, PlainJson>>;
+/** Configuration and training recipe as a checkpoint keeps them. */
+export const plainFacts = ({ config, recipe }: ModelFacts): Required<Pick<CheckpointState, "config" | "recipe">> =>
+  JSON.parse(JSON.stringify({ config, recipe: recipe["train"] ?? {} })) as Required<
+    Pick<CheckpointState, "config" | "recipe">
+  >;
