@@ -84,7 +84,7 @@ export function meet(operator: string, shapes: readonly Shape[]): Shape {
       kind: "shape",
       message: `${operator} cannot join these shapes: none has all axes of the others`,
       details: shapes.map((shape, i) => `input ${String(i)}  ${printShape(shape)}`),
-      fix: "name the axes alike with .rearrange(…), or spread one of them on purpose with .expand(…)",
+      fix: "name the axes alike with .rename(…), or spread one of them on purpose with .expand(…)",
     });
   }
   for (const axis of widest) {

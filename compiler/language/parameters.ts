@@ -128,8 +128,14 @@ export function tensorOf(placed: PlacedParameter): Tensor {
 function declaredTooLate(name: string): Diagnostic {
   return new Diagnostic({
     kind: "parameter",
-    message: `parameter "${name}" is declared while a program runs`,
-    fix: "declare layers in the outer part of a component, before the function it returns",
+    message:
+      arena === undefined
+        ? `parameter "${name}" is declared outside of a model`
+        : `parameter "${name}" is declared while a program runs`,
+    fix:
+      arena === undefined
+        ? "declare layers inside a component, or in `programs` of the model"
+        : "declare layers in the outer part of a component, before the function it returns",
   });
 }
 

@@ -57,8 +57,12 @@ export function traceModel(definition: ModelDefinition, choices: Choices = {}): 
   const definitions = new Map(Object.entries(own).map(([name, program]) => [name, drawing(name, program)]));
   const samplers = Object.keys(own).filter((name) => name.startsWith("sample.") && name !== "sample.start");
   if (train !== undefined && own["loss"] !== undefined) {
+    if (layout.parameters.length === 0) throw nothingToTrain(definition);
     const parts = { loss: own["loss"], layout, recipe: train };
-    for (const [name, program] of Object.entries(trainingPrograms(parts))) definitions.set(name, program);
+    for (const [name, program] of Object.entries(trainingPrograms(parts))) {
+      if (own[name] !== undefined) throw nameIsTaken(definition, name);
+      definitions.set(name, program);
+    }
   }
   const sampler = samplers.length === 0 ? undefined : chosenSampler(definition, sample.sampler, samplers);
   return {
@@ -129,6 +133,22 @@ function guarded<T>(where: () => Location | undefined, body: () => T): T {
     throw crash(error);
   }
 }
+
+const nothingToTrain = (definition: ModelDefinition): Diagnostic =>
+  new Diagnostic({
+    kind: "model",
+    message: `model "${definition.name}" has a recipe and no parameters to train`,
+    where: definition.where(),
+    fix: "declare layers in `programs`, or leave `train` out",
+  });
+
+const nameIsTaken = (definition: ModelDefinition, name: string): Diagnostic =>
+  new Diagnostic({
+    kind: "program",
+    message: `a model with a recipe makes its own program "${name}"`,
+    where: definition.where(),
+    fix: "give yours another name",
+  });
 
 function noProgram(definition: ModelDefinition, name: string, known: readonly string[]): Diagnostic {
   return new Diagnostic({

@@ -37,7 +37,7 @@ return {
       `model.sora.ts:11:90  shape: mul cannot join these shapes: none has all axes of the others
   left   [batch, tokens, width=8]  x
   right  [channels=3]              v
-  fix: name the axes alike with .rearrange(…), or spread one of them on purpose with .expand(…)`,
+  fix: name the axes alike with .rename(…), or spread one of them on purpose with .expand(…)`,
     ],
     [
       "a layer deep inside components",
@@ -226,6 +226,33 @@ return { main: program({ x }, ({ x }) => ({ y: x.add(map) })) };`),
 
 describe("parameters", () => {
   const cases: readonly Case[] = [
+    [
+      "declared before there is a model",
+      withLines(`const map = linear("map", 4, 4);
+export default model({ name: "m", config: {}, programs: () => ({}) });
+`),
+      `model.sora.ts:4:13  parameter: parameter "map.weight" is declared outside of a model
+  fix: declare layers inside a component, or in \`programs\` of the model`,
+    ],
+    [
+      "a recipe without anything to train",
+      withPrograms(`return { loss: program({ x }, ({ x }) => ({ loss: x.mean() })) };`, "train: { textDropout: 0 },"),
+      `model.sora.ts:5:16  model: model "wrong" has a recipe and no parameters to train
+  fix: declare layers in \`programs\`, or leave \`train\` out`,
+    ],
+    [
+      "a program under a name that training makes",
+      withPrograms(
+        `const scale = parameter("scale", { width: config.width }, zeros);
+return {
+  loss: program({ x }, ({ x }) => ({ loss: x.mul(scale()).mean() })),
+  update: program({ x }, ({ x }) => ({ y: x })),
+};`,
+        "train: { textDropout: 0 },",
+      ),
+      `model.sora.ts:5:16  program: a model with a recipe makes its own program "update"
+  fix: give yours another name`,
+    ],
     [
       "declared while a program runs",
       withPrograms(`return { main: program({ x }, ({ x }) => ({ y: linear("map", 8, 8)(x) })) };`),

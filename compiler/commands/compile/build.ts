@@ -74,7 +74,10 @@ export async function build(
   const precision = asked ?? model.train?.precision ?? "f32";
   const all = [...model.programs];
   const isInspected = options.programs === "all";
-  const wanted = all.filter(([name]) => isInspected || isDriven(name));
+  // The loss comes first: a mistake in the network is then told with the shapes the user gave.
+  const wanted = all
+    .filter(([name]) => isInspected || isDriven(name))
+    .sort(([a], [b]) => Number(b === "accumulate") - Number(a === "accumulate"));
   // Nothing to drive is a mistake, but one inside a program is the better one to tell.
   const traced = (wanted.length === 0 ? all : wanted).map(([, trace]) => trace());
   if (wanted.length === 0) {
