@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
+import { tolerateClosedPipes } from "../contract/closed-pipe.ts";
 import { Diagnostic } from "../contract/diagnostic.ts";
 
 /** What `commands/NAME.ts` exports. */
@@ -50,6 +51,7 @@ const COMMANDS: readonly CommandEntry[] = [
 
 /** Runs one command line (without the program's name) and resolves to the exit code. */
 export async function main(commandLine: readonly string[]): Promise<number> {
+  tolerateClosedPipes();
   let exitCode = 0;
   const program = new Command("soracc")
     .description("A declarative graph compiler for Sora-like video models.")

@@ -1,6 +1,7 @@
 /** The command line of a training binary. */
 import { basename } from "node:path";
 import { Command, CommanderError } from "commander";
+import { tolerateClosedPipes } from "../contract/closed-pipe.ts";
 import { Diagnostic } from "../contract/diagnostic.ts";
 import type { Payload } from "../contract/payload.ts";
 import { benchCommand } from "./commands/bench.ts";
@@ -17,6 +18,7 @@ const COMMANDS: readonly AddCommand[] = [trainCommand, sampleCommand, infoComman
 
 /** Resolves to the exit code; every failure has been told on stderr by then. */
 export async function main(commandLine: readonly string[], payload: Payload): Promise<number> {
+  tolerateClosedPipes();
   const name = basename(process.argv[1] ?? "model");
   const context: CommandContext = {
     carried: openPayload(payload),

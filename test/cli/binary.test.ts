@@ -108,6 +108,16 @@ describe("its commands", () => {
     expect(lacking.stdout).toMatch(/MISSING +C\+\+ compiler .*no-such-compiler[^]*fix: /);
   });
 
+  test("a reader that stops early is no failure", async () => {
+    const { exitCode, stdout, stderr } = await start(
+      "/bin/bash",
+      ["-c", "set -o pipefail; ./tiny info --kernels | head -n 1"],
+      folder.path,
+    );
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    expect(stdout.split("\n")).toHaveLength(1);
+  });
+
   test("info prints the source of a kernel", async () => {
     const list = await start(binary, ["info", "--kernels"]);
     const [first = ""] = list.stdout.split("\n");
