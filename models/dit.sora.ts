@@ -105,9 +105,9 @@ export default model({
       ...{ positions: "3d", process: "flow", lossMean: "valid" },
       train: {
         optimizer: sora.adamW({ rate: 2e-3, betas: [0.9, 0.99] }),
-        ...{ warmup: 30, clip: 1, batch: 24, ema: 0.99, precision: "f32" },
+        ...{ warmup: 30, clip: 1, batch: 12, ema: 0.99, precision: "f32" },
       },
-      sample: { steps: 20, guidance: 2.5 },
+      sample: { steps: 20, guidance: 3 },
     },
   },
 

@@ -42,8 +42,8 @@ export interface DemoResult {
   readonly totals: Totals;
 }
 
-/** Enough for colours, directions and whole shapes; see docs/demo.md. */
-export const RECIPE_STEPS = 320;
+/** Enough for colours; shapes and directions need a few times as many: see docs/measurements.md. */
+export const RECIPE_STEPS = 700;
 
 export const RECIPE_CLIPS = 256;
 /** So many clips are read back and measured before training. */

@@ -50,8 +50,8 @@ test("the demo preset brings its recipe along", () => {
   expect(config).toMatchObject({ conditioning: "adaln", hidden: 160, positions: "3d", process: "flow" });
   expect(recipe).toMatchObject({
     process: "flow",
-    train: { optimizer: "adamw", rate: 3e-4, betas: [0.8, 0.9], clip: 1, warmup: 30, batch: 24, ema: 0.99 },
-    sample: { sampler: "euler", steps: 20, guidance: 2.5 },
+    train: { optimizer: "adamw", rate: 3e-4, betas: [0.8, 0.9], clip: 1, warmup: 30, batch: 12, ema: 0.99 },
+    sample: { sampler: "euler", steps: 20, guidance: 3 },
   });
 });
 
