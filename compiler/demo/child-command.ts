@@ -3,8 +3,9 @@
  *
  * Their progress and their messages go to the terminal as they are; only their standard output is kept.
  */
-import { spawn } from "node:child_process";
+import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { relative } from "node:path";
+import type { Readable } from "node:stream";
 import { Diagnostic } from "../../contract/diagnostic.ts";
 
 export interface ChildCommand {
@@ -15,7 +16,7 @@ export interface ChildCommand {
   readonly words: readonly string[];
 }
 
-/** Ctrl-C: the command saved what it had and said how to go on. */
+/** Ctrl-C, or being told to stop: the command saved what it had and said how to go on. */
 export class Interrupted extends Error {}
 
 /** What Ctrl-C makes of an exit code, here and in the training binary. */
@@ -23,17 +24,19 @@ export const INTERRUPTED = 130;
 
 /**
  * The command's standard output.
- * @throws Diagnostic when it fails, after its own message went to the terminal; `Interrupted` after Ctrl-C
+ * @throws Diagnostic when it fails, after its own message went to the terminal; `Interrupted` after Ctrl-C or SIGTERM
  */
 export async function runCommand({ doing, script, words }: ChildCommand): Promise<string> {
-  // Ctrl-C reaches the command as well, and it has something to save: we wait for it.
+  const child = spawn(process.execPath, [script, ...words], { stdio: ["ignore", "pipe", "inherit"] });
   const seen = { interrupt: false };
-  const onInterrupt = (): void => {
+  const onInterrupt = (signal: NodeJS.Signals): void => {
     seen.interrupt = true;
+    // A terminal sends Ctrl-C to both of us; what only we are sent is passed on. It has something to save: we wait.
+    if (signal !== "SIGINT") child.kill(signal);
   };
-  process.on("SIGINT", onInterrupt);
+  for (const signal of INTERRUPTS) process.on(signal, onInterrupt);
   try {
-    const { exitCode, output } = await start(script, words);
+    const { exitCode, output } = await finished(child);
     if (seen.interrupt || exitCode === INTERRUPTED) throw new Interrupted(doing);
     if (exitCode === 0) return output;
     throw new Diagnostic({
@@ -43,24 +46,25 @@ export async function runCommand({ doing, script, words }: ChildCommand): Promis
       fix: "put that right, and start the demo again",
     });
   } finally {
-    process.off("SIGINT", onInterrupt);
+    for (const signal of INTERRUPTS) process.off(signal, onInterrupt);
   }
 }
 
-function start(
-  script: string,
-  words: readonly string[],
-): Promise<{ readonly exitCode: number | undefined; readonly output: string }> {
+const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+type Child = ChildProcessByStdio<null, Readable, null>;
+
+function finished(child: Child): Promise<{ readonly exitCode: number | undefined; readonly output: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [script, ...words], { stdio: ["ignore", "pipe", "inherit"] });
     let output = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       output += text;
     });
     child.on("error", reject);
-    child.on("close", (exitCode, signal) =>
-      resolve({ exitCode: signal === "SIGINT" ? INTERRUPTED : (exitCode ?? undefined), output }),
-    );
+    child.on("close", (exitCode, signal) => {
+      const interrupted = INTERRUPTS.some((one) => one === signal);
+      resolve({ exitCode: interrupted ? INTERRUPTED : (exitCode ?? undefined), output });
+    });
   });
 }
 

@@ -1,8 +1,8 @@
 // Commands are run as a user would type them; what they answer, how they fail, how they are shown.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { Interrupted, runCommand, shellText } from "../../compiler/demo/child-command.ts";
 
 let folder = "";
@@ -37,6 +37,24 @@ test.each(["process.exitCode = 130", "process.kill(process.pid, 'SIGINT'); setIn
     await expect(runCommand({ doing: "training", script: stopped, words: [] })).rejects.toBeInstanceOf(Interrupted);
   },
 );
+
+test("being told to stop is passed on, and the command may finish what it does", async () => {
+  const saved = join(folder, "saved");
+  const saves = script(
+    "saves.cjs",
+    `process.on("SIGTERM", () => setTimeout(() => {
+      require("node:fs").writeFileSync(${JSON.stringify(saved)}, "state");
+      process.exit(130);
+    }, 100));
+    require("node:fs").writeFileSync(${JSON.stringify(saved)} + ".ready", "");
+    setInterval(() => 0, 1000);`,
+  );
+  const running = runCommand({ doing: "training", script: saves, words: [] });
+  await vi.waitUntil(() => existsSync(`${saved}.ready`), { timeout: 20_000 });
+  process.emit("SIGTERM", "SIGTERM");
+  await expect(running).rejects.toBeInstanceOf(Interrupted);
+  expect(readFileSync(saved, "utf8")).toBe("state");
+});
 
 test("commands are shown so that they can be typed", () => {
   const here = (name: string): string => join(process.cwd(), name);
