@@ -2,17 +2,24 @@
  * The story of a compilation: text of a model -> Graph -> Graph' -> Kernels -> Plan. Each pass takes a program and
  * gives a program; `lower` makes kernels and steps of it.
  */
-import type { ModelFacts, ParameterRange, Plan, PlanProgram } from "../contract/plan.ts";
+import type { Arch, ModelFacts, ParameterRange, Plan, PlanProgram } from "../contract/plan.ts";
 import { PLAN_VERSION } from "../contract/plan.ts";
+import type { Precision } from "../contract/precision.ts";
 import type { Program } from "./graph/node.ts";
 import { verifyProgram } from "./graph/verify.ts";
 import type { Kernel } from "./kernels/kernel.ts";
 import { precision } from "./passes/precision.ts";
 import { simplify } from "./passes/simplify.ts";
 import { lower, openSession } from "./plan/lower.ts";
-import { generate } from "./targets/cpu/target.ts";
+import { generate as generateCpu } from "./targets/cpu/target.ts";
+import { generate as generateCuda } from "./targets/cuda/target.ts";
 
-export type Precision = "f32" | "bf16";
+export type { Precision };
+
+/** What kernels are written for. */
+export type Target = { readonly name: "cpu" } | { readonly name: "cuda"; readonly arch: Arch };
+
+export const CPU: Target = { name: "cpu" };
 
 export interface Pass {
   readonly name: string;
@@ -36,12 +43,17 @@ export interface CompileRequest {
   readonly parameters: readonly ParameterRange[];
   readonly programs: readonly Program[];
   readonly precision: Precision;
+  /** Default: the CPU. */
+  readonly target?: Target;
   /** Told after every pass: for traces. */
   readonly onPass?: (pass: string, before: Program, after: Program) => void;
 }
 
 export function compilePlan(request: CompileRequest): Compilation {
-  const session = openSession(generate);
+  const target = request.target ?? CPU;
+  const session = openSession(
+    target.name === "cpu" ? generateCpu : (kernel: Kernel) => generateCuda(kernel, target.arch),
+  );
   const programs: Record<string, PlanProgram> = {};
   for (const traced of request.programs) {
     let program = traced;
@@ -57,7 +69,8 @@ export function compilePlan(request: CompileRequest): Compilation {
   const plan: Plan = {
     version: PLAN_VERSION,
     model: request.model,
-    target: "cpu",
+    target: target.name,
+    ...(target.name === "cuda" ? { arch: target.arch } : {}),
     precision: request.precision,
     kernels: session.kernels,
     constants: session.constants,

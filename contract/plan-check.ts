@@ -1,12 +1,15 @@
 /** Whether the parts of a plan fit together: indices, phases, lives of temporaries, what a step may touch. */
 import { bytesOf } from "./dtype.ts";
-import type { Plan, PlanBuffer, PlanProgram, PlanStep } from "./plan.ts";
+import type { Plan, PlanBuffer, PlanKernel, PlanProgram, PlanStep } from "./plan.ts";
 import type { Size } from "./size.ts";
 
 /** The first thing that does not fit, in words; undefined when all is well. */
 export function findPlanFault(plan: Plan): string | undefined {
+  if ((plan.target === "cuda") !== (plan.arch !== undefined)) return `its target ${plan.target} has no such architecture`;
   const phases = new Map<string, string>();
   for (const kernel of plan.kernels) {
+    const wrong = launchFault(plan, kernel);
+    if (wrong !== undefined) return `kernel ${kernel.symbol}: ${wrong}`;
     for (const phase of kernel.phases) {
       const other = phases.get(phase);
       if (other !== undefined) return `kernels ${other} and ${kernel.symbol} both have a phase called ${phase}`;
@@ -64,6 +67,17 @@ function findProgramFault(plan: Plan, program: PlanProgram): string | undefined 
     if (fault !== undefined) return `guard "${guard.message}": ${fault}`;
   }
   return undefined;
+}
+
+/** A GPU launch is described for every phase, and every box has as many dimensions as its matrix. */
+function launchFault(plan: Plan, { phases, gpu }: PlanKernel): string | undefined {
+  if ((plan.target === "cuda") !== (gpu !== undefined)) return `the target is ${plan.target}`;
+  if (gpu === undefined) return undefined;
+  if (gpu.phases.length !== phases.length) return `${phases.length} phases and ${gpu.phases.length} launches`;
+  const wrong = gpu.tensorMaps.findIndex(
+    ({ sizes, strides, box }) => strides.length !== sizes.length - 1 || box.length !== sizes.length,
+  );
+  return wrong < 0 ? undefined : `tensor map ${wrong} has sizes, strides and a box of different ranks`;
 }
 
 function bufferFault(plan: Plan, program: PlanProgram, buffer: PlanBuffer): string | undefined {

@@ -8,7 +8,7 @@ import { z } from "zod";
 import { Diagnostic } from "./diagnostic.ts";
 import { DTYPES } from "./dtype.ts";
 import { findPlanFault } from "./plan-check.ts";
-import { PLAN_VERSION, type Plan, type PlanStep } from "./plan.ts";
+import { ARCHS, PLAN_VERSION, type Plan, type PlanStep } from "./plan.ts";
 import { SIZE_OPERATIONS, type Size, type SizeOperation } from "./size.ts";
 
 const name = z.string();
@@ -25,11 +25,27 @@ const port = z.strictObject({
   buffer: position,
 });
 
+const tensorMap = z.strictObject({
+  argument: position,
+  dtype,
+  offset: size,
+  sizes: z.array(size).min(1).max(5).readonly(),
+  strides: z.array(size).max(4).readonly(),
+  box: z.array(position).readonly(),
+  swizzle: z.union([z.literal(0), z.literal(32), z.literal(64), z.literal(128)]),
+});
+
+const gpu = z.strictObject({
+  phases: z.array(z.strictObject({ threads: position, sharedBytes: position })).readonly(),
+  tensorMaps: z.array(tensorMap).readonly(),
+});
+
 const kernel = z.strictObject({
   symbol: z.string().regex(/^[A-Za-z_]\w*$/),
   formula: z.string(),
   source: z.string(),
   phases: z.array(name).min(1).readonly(),
+  gpu: gpu.optional(),
 });
 
 const buffer = z.custom<Plan["programs"][string]["buffers"][number]>(isBuffer, "not a buffer");
@@ -50,8 +66,9 @@ export const planSchema = z.strictObject({
   model: z
     .strictObject({ name, config: record, preset: z.string().optional(), recipe: record })
     .transform((model) => ({ ...model, preset: model.preset })),
-  target: z.literal("cpu"),
-  precision: z.enum(["f32", "bf16"]),
+  target: z.enum(["cpu", "cuda"]),
+  arch: z.enum(ARCHS).optional(),
+  precision: z.enum(["f32", "bf16", "f16"]),
   kernels: z.array(kernel).readonly(),
   constants: z.array(z.strictObject({ dtype, data: z.string() })).readonly(),
   parameters: z.array(z.strictObject({ name, shape: z.array(position).readonly(), offset: position })).readonly(),

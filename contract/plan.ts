@@ -17,11 +17,17 @@ import type { Size } from "./size.ts";
 
 export const PLAN_VERSION = 1;
 
+/** GPU architectures that kernels are compiled for: Ampere and later, Hopper, Blackwell. */
+export const ARCHS = ["sm_80", "sm_90a", "sm_100"] as const;
+export type Arch = (typeof ARCHS)[number];
+
 export interface Plan {
   readonly version: typeof PLAN_VERSION;
   readonly model: ModelFacts;
-  readonly target: "cpu";
-  readonly precision: "f32" | "bf16";
+  readonly target: "cpu" | "cuda";
+  /** What the kernels of a plan for CUDA are written for. */
+  readonly arch?: Arch | undefined;
+  readonly precision: "f32" | "bf16" | "f16";
   readonly kernels: readonly PlanKernel[];
   readonly constants: readonly PlanConstant[];
   readonly parameters: readonly ParameterRange[];
@@ -50,6 +56,33 @@ export interface PlanKernel {
   readonly formula: string;
   readonly source: string;
   readonly phases: readonly string[];
+  /** In a plan for CUDA. */
+  readonly gpu?: GpuLaunch | undefined;
+}
+
+/** How a GPU launches a kernel: a task is a block. */
+export interface GpuLaunch {
+  /** Threads of a block and bytes of its dynamic shared memory, for each phase. */
+  readonly phases: readonly { readonly threads: number; readonly sharedBytes: number }[];
+  /** Those come first among what a launch hands over, 128 bytes each. */
+  readonly tensorMaps: readonly TensorMapSpec[];
+}
+
+/** A matrix in memory that blocks copy boxes of. Elements beyond its sizes read as zero. */
+export interface TensorMapSpec {
+  /** Position in the arguments of a step. */
+  readonly argument: number;
+  readonly dtype: DType;
+  /** Elements from the argument's place to the first one. */
+  readonly offset: Size;
+  /** Elements along each dimension, innermost first. */
+  readonly sizes: readonly Size[];
+  /** Bytes from one element to the next along dimensions 1, 2 …; the innermost is contiguous. */
+  readonly strides: readonly Size[];
+  /** Elements of a box along each dimension. */
+  readonly box: readonly number[];
+  /** Bytes within which the 16-byte chunks of a box are permuted. */
+  readonly swizzle: 0 | 32 | 64 | 128;
 }
 
 export interface PlanConstant {

@@ -3,8 +3,9 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Option, type Command } from "commander";
 import { Diagnostic } from "../../contract/diagnostic.ts";
+import { PRECISIONS, type Precision } from "../../contract/precision.ts";
 import { compare, type Kind, type Verdict } from "./verify/agreement.ts";
-import { DEFAULT_DEVICE, DEVICES, PRECISIONS, type DeviceName, type Precision } from "./verify/devices.ts";
+import { DEFAULT_DEVICE, DEVICES, type DeviceName } from "./verify/devices.ts";
 import { readRecording } from "./verify/recording.ts";
 import { replay } from "./verify/replay.ts";
 

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 export interface NativeSources {
-  /** Texts of templates/cpu/prelude by file name. */
+  /** Texts of templates/prelude and templates/cpu/prelude by file name. */
   readonly prelude: Readonly<Record<string, string>>;
   /** Text of templates/cpu/host/executor.cpp. */
   readonly hostSource: string;
@@ -11,11 +11,17 @@ export interface NativeSources {
 
 /** `root` is where the package lies. */
 export function nativeSources(root = process.env["SORACC_ROOT"] ?? process.cwd()): NativeSources {
-  const templates = join(root, "templates", "cpu");
-  const folder = join(templates, "prelude");
-  const names = readdirSync(folder).sort();
+  const templates = join(root, "templates");
   return {
-    prelude: Object.fromEntries(names.map((name) => [name, readFileSync(join(folder, name), "utf8")])),
-    hostSource: readFileSync(join(templates, "host", "executor.cpp"), "utf8"),
+    prelude: { ...textsOf(join(templates, "prelude")), ...textsOf(join(templates, "cpu", "prelude")) },
+    hostSource: readFileSync(join(templates, "cpu", "host", "executor.cpp"), "utf8"),
   };
 }
+
+/** The texts of a folder's files by name. */
+export const textsOf = (folder: string): Readonly<Record<string, string>> =>
+  Object.fromEntries(
+    readdirSync(folder)
+      .sort()
+      .map((name) => [name, readFileSync(join(folder, name), "utf8")]),
+  );

@@ -116,8 +116,9 @@ export interface ColumnsKernel extends Loops {
 /**
  * `acc[batch, m, n] = sum over k of left[batch, m, k] * right[batch, n, k]`, then the stores over (batch, m, n).
  * `roles[i]` tells what axis i is; there may be none, one or several axes of each role. `left` reads accesses that do
- * not vary over n, `right` accesses that do not vary over m. The products are of float32 values; when `left` and
- * `right` are of type bf16 at their root (a `bf16` call or a bf16 access) a target may use bf16 products.
+ * not vary over n, `right` accesses that do not vary over m. The products are of float32 values and add up in float32.
+ * When `left` and `right` are both of type bf16 at their root (a `bf16` call or a bf16 access), or both of type f16 (an
+ * `f16` call or an f16 access), a target may use products of that type that add up in float32.
  */
 export interface ContractKernel extends Loops {
   readonly anchor: "contract";
@@ -186,4 +187,24 @@ export interface GeneratedKernel {
   readonly workspaces: readonly Dim[];
   /** Bytes of private memory that each thread needs. */
   readonly scratch: Dim;
+  /** How a GPU launches it: a task is a block. */
+  readonly gpu?: {
+    readonly phases: readonly { readonly threads: number; readonly sharedBytes: number }[];
+    readonly tensorMaps: readonly TensorMapDims[];
+  };
+}
+
+/** A matrix in memory that blocks copy boxes of: `TensorMapSpec` of the plan, with sizes still dims. */
+export interface TensorMapDims {
+  /** Position among operands, then workspaces. */
+  readonly argument: number;
+  readonly dtype: DType;
+  /** Elements from the argument's place. */
+  readonly offset: Dim;
+  /** Innermost first. */
+  readonly sizes: readonly Dim[];
+  /** Bytes from one element to the next along dimensions 1, 2 …; the innermost is contiguous. */
+  readonly strides: readonly Dim[];
+  readonly box: readonly number[];
+  readonly swizzle: 0 | 32 | 64 | 128;
 }

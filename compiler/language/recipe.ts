@@ -1,5 +1,6 @@
 /** What can be chosen about training and sampling, whatever the model; `--set train.rate=3e-4` reaches these keys. */
 import { SAMPLERS } from "../../contract/diffusion.ts";
+import { PRECISIONS } from "../../contract/precision.ts";
 import { choice, count, decayPair, number, type ValuesOf } from "./settings.ts";
 
 export const TRAIN_SETTINGS = {
@@ -21,7 +22,14 @@ export const TRAIN_SETTINGS = {
   textDropout: number(0.1, 0, 1),
   /** Clips per step. */
   batch: count(2),
-  precision: choice("f32", "bf16"),
+  precision: choice(...PRECISIONS),
+  /** Of f16, and of no effect otherwise: what the loss is multiplied by at first, for gradients that f16 can hold. */
+  lossScale: number(2 ** 16, 1, 1e30),
+  /** What multiplies the scale after `scaleInterval` steps in a row with a finite gradient … */
+  scaleGrowth: number(2, 1, 1024),
+  /** … and after a step without one. */
+  scaleBackoff: number(0.5, 0.01, 0.99),
+  scaleInterval: count(2000),
 };
 
 export const SAMPLE_SETTINGS = {
@@ -34,6 +42,12 @@ export const SAMPLE_SETTINGS = {
 
 export type TrainRecipe = ValuesOf<typeof TRAIN_SETTINGS>;
 export type SampleRecipe = ValuesOf<typeof SAMPLE_SETTINGS>;
+
+const OF_F16: readonly string[] = ["lossScale", "scaleGrowth", "scaleBackoff", "scaleInterval"];
+
+/** The keys of a recipe that mean something besides the others: without f16, no loss is scaled. */
+export const keysInEffect = (recipe: TrainRecipe): Partial<TrainRecipe> =>
+  Object.fromEntries(Object.entries(recipe).filter(([key]) => recipe.precision === "f16" || !OF_F16.includes(key)));
 
 /** The part of a recipe that says how parameters move. */
 export type Optimizer = Pick<TrainRecipe, "optimizer" | "rate" | "betas" | "eps" | "weightDecay">;

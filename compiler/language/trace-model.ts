@@ -13,7 +13,7 @@ import { nameOfValue } from "./mistake.ts";
 import { located } from "./place.ts";
 import { inputTensors, u32, withDraws, type ProgramDefinition } from "./program.ts";
 import type { Optimizer, TrainRecipe } from "./recipe.ts";
-import { TRAIN_SETTINGS } from "./recipe.ts";
+import { keysInEffect, TRAIN_SETTINGS } from "./recipe.ts";
 import { defaultsOf } from "./settings.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -28,8 +28,11 @@ export interface TracedModel extends ChosenModel {
   readonly programs: ReadonlyMap<string, () => Program>;
   /** Variants for recordings: what chance gives elsewhere is an input. */
   readonly recorded: {
-    /** Gradients of mean(loss) with respect to every parameter, as outputs under their names. */
-    readonly gradients: (program: string) => Program;
+    /**
+     * Gradients of mean(loss) with respect to every parameter, as outputs under their names. `isScaled`: by way of an
+     * input `lossScale`, as training in f16 takes them.
+     */
+    readonly gradients: (program: string, isScaled?: boolean) => Program;
     /** `train` with the recording's optimizer: no clipping, no schedule, no dropout. */
     readonly training: (optimizer: Optimizer) => Program;
     /** A program with its draws as inputs. */
@@ -71,7 +74,8 @@ export function traceModel(definition: ModelDefinition, choices: Choices = {}): 
     layout,
     programs: new Map([...definitions].map(([name, program]) => [name, (): Program => trace(name, program)])),
     recorded: {
-      gradients: (name) => trace(`${name}.gradients`, gradientProgram({ loss: defined(name), layout })),
+      gradients: (name, isScaled) =>
+        trace(`${name}.gradients`, gradientProgram({ loss: defined(name), layout }, isScaled)),
       training: (optimizer) => {
         const recipe: TrainRecipe = { ...defaultsOf(TRAIN_SETTINGS), schedule: "constant", ...optimizer };
         return trace("train.recorded", recordedTraining({ loss: defined("loss"), layout, recipe }));
@@ -81,7 +85,7 @@ export function traceModel(definition: ModelDefinition, choices: Choices = {}): 
     masks: new Set(Object.values(own).flatMap((program) => masksOf(program))),
     recipe: {
       ...definition.facts(config),
-      ...(train === undefined ? {} : { train }),
+      ...(train === undefined ? {} : { train: keysInEffect(train) }),
       ...(sampler === undefined ? {} : { sample: { ...sample, sampler } }),
     },
   };

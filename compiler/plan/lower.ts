@@ -3,7 +3,16 @@
  * whole plan; next states written in place where every reader comes earlier; what depends on sizes alone set apart.
  */
 import { bytesOf } from "../../contract/dtype.ts";
-import type { Guard, PlanBuffer, PlanConstant, PlanKernel, PlanProgram, PlanStep, Port } from "../../contract/plan.ts";
+import type {
+  GpuLaunch,
+  Guard,
+  PlanBuffer,
+  PlanConstant,
+  PlanKernel,
+  PlanProgram,
+  PlanStep,
+  Port,
+} from "../../contract/plan.ts";
 import { multiply, symbolsOf, toSize, type Dim } from "../graph/dim.ts";
 import type { Edge, Program } from "../graph/node.ts";
 import { originOf } from "../graph/origin.ts";
@@ -160,11 +169,22 @@ function kernelFor(launch: Launch, session: Session): { readonly at: number; rea
     formula: kernel.formula,
     source: generated.source,
     phases: generated.phases.map((phase) => phase.symbol),
+    ...(generated.gpu === undefined ? {} : { gpu: launchOf(generated.gpu) }),
   });
   session.records.push(kernel);
   session.known.set(key, made);
   return made;
 }
+
+const launchOf = ({ phases, tensorMaps }: NonNullable<GeneratedKernel["gpu"]>): GpuLaunch => ({
+  phases,
+  tensorMaps: tensorMaps.map((map) => ({
+    ...map,
+    offset: toSize(map.offset),
+    sizes: map.sizes.map(toSize),
+    strides: map.strides.map(toSize),
+  })),
+});
 
 /** Launches that read nothing but constants and each other's results: they run when a shape is bound. */
 function staticLaunches(launches: readonly Launch[], resolve: (storage: Storage) => Storage): ReadonlySet<Launch> {

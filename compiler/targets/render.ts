@@ -40,6 +40,9 @@ export function templatesOf(target: string): Render {
   };
 }
 
+/** The first and the last line of a named namespace: what is in it stands as if it were outside. */
+const NAMESPACE = /^(?:namespace \w+ \{|\} +\/\/ namespace \w+)$/;
+
 /** Two spaces per open brace or parenthesis, directives of the preprocessor with the code, no double blank lines. */
 export function layOut(source: string): string {
   const lines: string[] = [];
@@ -50,9 +53,10 @@ export function layOut(source: string): string {
     if (text === "" && (previous === undefined || previous === "" || previous.endsWith("{"))) continue;
     if (text.startsWith("}") && previous === "") lines.pop();
     const code = text.replace(/\/\/.*$/, "").replace(/"(?:[^"\\]|\\.)*"/g, "");
-    const closing = /^[)\]}]+/.exec(code)?.[0].length ?? 0;
+    const closing = NAMESPACE.test(text) ? 0 : (/^[)\]}]+/.exec(code)?.[0].length ?? 0);
     const indent = text === "" ? "" : "  ".repeat(Math.max(0, depth - closing));
     lines.push(indent + text);
+    if (NAMESPACE.test(text)) continue;
     depth += count(code, /[([{]/g) - count(code, /[)\]}]/g);
   }
   return `${lines.join("\n").trim()}\n`;

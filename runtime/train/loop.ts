@@ -50,7 +50,7 @@ export interface Ending {
   readonly checkpoint: string | undefined;
 }
 
-/** So many steps in a row without a finite loss: the run will not come back by itself. */
+/** So many steps in a row without a finite loss or gradient: the run will not come back by itself. */
 const HOPELESS = 20;
 /** The loss that is shown is the mean of the last steps: one batch says little. */
 const SHOWN_STEPS = 20;
@@ -97,7 +97,7 @@ export async function trainLoop(context: LoopContext): Promise<Ending> {
       }
       if (result.skipped) {
         skipped++;
-        inARow++;
+        if (!isOverflow(result)) inARow++;
         reportSkipped(result, step, progress.note, log);
         if (inARow >= HOPELESS) throw hopeless(step, saved, run);
       } else {
@@ -106,12 +106,14 @@ export async function trainLoop(context: LoopContext): Promise<Ending> {
         if (recent.length > SHOWN_STEPS) recent.shift();
       }
       if (step % request.logEvery === 0 || step === end || step === start + 1) {
-        const { loss, gradientNorm, rate } = result;
-        log.write("step", { step, loss, gradientNorm, rate, tokensPerSecond: result.tokens / seconds, seconds });
+        const { loss, gradientNorm, rate, scale } = result;
+        const measured = { step, loss, gradientNorm, rate, tokensPerSecond: result.tokens / seconds, seconds };
+        log.write("step", { ...measured, ...scale });
       }
       progress.update(step, {
         loss: mean(recent),
         "tokens/s": Math.round(result.tokens / seconds),
+        ...(result.scale === undefined ? {} : { "loss scale": String(result.scale.lossScale) }),
         ...(skipped > 0 ? { skipped } : {}),
       });
       if (step % request.saveEvery === 0) save();
@@ -188,12 +190,18 @@ function commonClip({ scan: { clips } }: Dataset): Clip {
   return [...shapes.values()].reduce((most, members) => (members.length > most.length ? members : most))[0]!;
 }
 
+/** A gradient that is too large at this scale of the loss, and may not be at the next lower one: nobody's fault. */
+const isOverflow = ({ loss, scale }: StepResult): boolean =>
+  scale !== undefined && scale.lossScale >= 1 && Number.isFinite(loss);
+
 function reportSkipped(result: StepResult, step: number, note: (line: string) => void, log: RunLog): void {
   const clips = [...new Set(result.samples.map(({ clip }) => clip.file))];
-  const { loss, gradientNorm } = result;
-  log.write("skipped", { step, loss, gradientNorm, clips });
+  const { loss, gradientNorm, scale } = result;
+  log.write("skipped", { step, loss, gradientNorm, ...scale, clips });
   const named = clips.slice(0, 8).join(", ") + (clips.length > 8 ? ` and ${clips.length - 8} more` : "");
-  note(`step ${step} is skipped: loss ${loss}, gradient norm ${gradientNorm}; its clips: ${named}`);
+  const whose = isOverflow(result) ? "" : `; its clips: ${named}`;
+  const next = scale === undefined ? "" : `; the loss scale is now ${scale.lossScale}`;
+  note(`step ${step} is skipped: loss ${loss}, gradient norm ${gradientNorm}${next}${whose}`);
 }
 
 const hopeless = (step: number, saved: string | undefined, run: RunFolder): Diagnostic =>

@@ -8,6 +8,7 @@ import { conditionSources } from "../program/conditions.ts";
 import type { VideoForm } from "../program/facts.ts";
 import { bindFilled, scalarGiven, type Sources, type States } from "../program/fill.ts";
 import type { BoundProgram } from "../devices/device.ts";
+import { lossScaleOf, type LossScale } from "./loss-scale.ts";
 
 export interface StepResult {
   /** The mean over the samples of the step. */
@@ -16,6 +17,8 @@ export interface StepResult {
   readonly rate: number;
   /** Loss or gradient was not finite, and the step changed nothing. */
   readonly skipped: boolean;
+  /** After the step, where the loss is scaled: in f16. */
+  readonly scale: LossScale | undefined;
   /** Real tokens, padding not counted. */
   readonly tokens: number;
   readonly samples: readonly Sample[];
@@ -58,7 +61,7 @@ export async function runStep(context: StepContext, position: DataPosition): Pro
   const update = bindFilled(loaded, "update", { totalSteps: () => scalarGiven(context.totalSteps) }, states);
   await update.run();
   const peakBytes = Math.max(ownBytes, bytesBesidesState(update)) + bytesOfStates(states);
-  return { ...measured(update), loss, ...factsOf(batches), peakBytes };
+  return { ...measured(update), scale: lossScaleOf(states), loss, ...factsOf(batches), peakBytes };
 }
 
 /** Programs take turns, so the larger one counts; states stay, whichever program runs. */

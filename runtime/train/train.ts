@@ -19,6 +19,7 @@ import { bindFilled, createStates, programNamed, scalarGiven, type States } from
 import { chooseSampler, samplingPrograms } from "../sample/sampler.ts";
 import { checkAsked, checkpointToResume, newCourse, resumedCourse, type Asked, type Course } from "./course.ts";
 import { trainLoop, type Ending } from "./loop.ts";
+import { hasLossScale } from "./loss-scale.ts";
 import { checkFits, loadSection, plainFacts, restore, stateNamed } from "./training-state.ts";
 
 export interface TrainRequest extends Asked {
@@ -185,18 +186,20 @@ async function readData(
   return dataset;
 }
 
-/** As the seed makes them, as a checkpoint has them, or with the parameters of a file of weights. */
+/** As the seed makes them, as a checkpoint has what there is of them, or with the parameters of a file of weights. */
 async function initialStates(
   loaded: LoadedPlan,
   programs: readonly string[],
   { course, checkpoint, weights }: Pick<Prepared, "course" | "checkpoint"> & Pick<TrainRequest, "weights">,
 ): Promise<States> {
   const states = createStates(loaded, programs, {});
+  if (checkpoint === undefined || !hasLossScale(checkpoint.state?.counters ?? {}, states)) {
+    await bindFilled(loaded, "initialize", { seed: () => scalarGiven(course.seed) }, states).run();
+  }
   if (checkpoint !== undefined) {
     restore(checkpoint, loaded.plan, states);
     return states;
   }
-  await bindFilled(loaded, "initialize", { seed: () => scalarGiven(course.seed) }, states).run();
   if (weights !== undefined) {
     const file = loadCheckpoint(weights);
     try {

@@ -12,6 +12,7 @@ import {
 } from "../checkpoint/checkpoint.ts";
 import type { DeviceBuffer } from "../devices/device.ts";
 import type { States } from "../program/fill.ts";
+import { lossScaleCounters, restoreLossScale } from "./loss-scale.ts";
 
 /** Which state holds a section of a checkpoint. */
 const ARENAS: Readonly<Record<Section, string>> = {
@@ -46,14 +47,15 @@ export function checkpointOf(plan: Plan, states: States, state: CheckpointState)
       data: () => arena.read(range.offset, countOf(range)) as Float32Array,
     }));
   });
-  return { tensors, state };
+  return { tensors, state: { ...state, counters: { ...state.counters, ...lossScaleCounters(states) } } };
 }
 
-/** Fills every arena. @throws Diagnostic with the tensors or settings that differ */
+/** Fills every arena, and the scalars that the checkpoint has. @throws Diagnostic with the tensors or settings that differ */
 export function restore(checkpoint: LoadedCheckpoint, plan: Plan, states: States): void {
   checkFits(checkpoint, plan, SECTIONS);
   for (const section of SECTIONS) loadSection(checkpoint, plan, section, stateNamed(states, ARENAS[section]));
   stateNamed(states, "step").write(Int32Array.of(checkpoint.state?.step ?? 0));
+  restoreLossScale(checkpoint.state?.counters ?? {}, states);
 }
 
 /** The parameters of one section of a checkpoint, or of a file of weights, into an arena. */

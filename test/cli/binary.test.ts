@@ -163,7 +163,7 @@ describe("soracc compile", () => {
     [["--target", "cuda"], "target: this soracc compiles for cpu, not for cuda"],
     [["--parallel", "data=2 zero=2"], 'parallel: this soracc compiles for one rank, and "data=2 zero=2" needs 2'],
     [["--parallel", "dat=2"], "mesh: "],
-    [["--precision", "f8"], "precision: there is no precision f8"],
+    [["--precision", "f8"], "precision: there is no precision f8\n  fix: choose --precision f32, bf16 or f16"],
     [["--preset", "XXL/2"], 'preset: model "dit" has no preset "XXL/2"'],
     [["--set", "hiden=3"], "hiden"],
   ])("refuses %j", async (words, message) => {

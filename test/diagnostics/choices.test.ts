@@ -20,7 +20,8 @@ const messageFor = async (choices: Choices): Promise<string> => {
 
 const PRESETS = "S/2, S/4, S/8, B/2, B/4, B/8, L/2, L/4, L/8, XL/2, XL/4, XL/8, demo";
 const TRAIN = `train.optimizer, train.rate, train.betas, train.eps, train.weightDecay, train.clip, train.warmup, \
-train.schedule, train.ema, train.textDropout, train.batch, train.precision`;
+train.schedule, train.ema, train.textDropout, train.batch, train.precision, train.lossScale, train.scaleGrowth, \
+train.scaleBackoff, train.scaleInterval`;
 
 const cases: readonly (readonly [what: string, choices: Choices, message: string])[] = [
   [
@@ -55,6 +56,16 @@ const cases: readonly (readonly [what: string, choices: Choices, message: string
     "a word for a number",
     { set: ["hidden=big"] },
     `config: hidden wants a whole number of at least 1, and got "big"\n  from  --set hidden=big\n  fix: write a value such as hidden=1152`,
+  ],
+  [
+    "a precision that there is not",
+    { set: ["train.precision=f8"] },
+    `config: train.precision wants one of f32, bf16, f16, and got "f8"\n  from  --set train.precision=f8\n  fix: write a value such as train.precision=f32`,
+  ],
+  [
+    "a loss scale that makes the loss smaller",
+    { set: ["train.lossScale=0.5"] },
+    `config: train.lossScale wants a number from 1 to 1e+30, and got "0.5"\n  from  --set train.lossScale=0.5\n  fix: write a value such as train.lossScale=65536`,
   ],
   [
     "a fraction for a whole number",

@@ -60,6 +60,7 @@ export async function compileCases(cases: readonly Case[], flags: readonly strin
       ...kernelFlags,
       ...flags,
       `-I${join(templateFolder("cpu"), "prelude")}`,
+      `-I${templateFolder("prelude")}`,
       ...args,
     ]);
 
@@ -147,8 +148,37 @@ type Drive = (
   tasks: number[],
 ) => void;
 
-/** Lays operands, workspaces and scratch out with guards between them, runs, checks the guards, reads operands back. */
 function launch(one: Case, generated: GeneratedKernel, threads: number, drive: Drive): Float64Array[] {
+  const { memory, places, workspaces, scratch, sizes, scalars, tasks, results } = prepare(one, generated, threads);
+  const buffers = [...places, ...workspaces];
+  drive(
+    memory,
+    new BigInt64Array([buffers.length, ...buffers, ...scratch].map(BigInt)),
+    new BigInt64Array([...sizes, 0].map(BigInt)),
+    new Float64Array([...scalars, 0]),
+    [...tasks],
+  );
+  return results(memory);
+}
+
+/** A case in memory, ready to be launched. Places are bytes from the start of `memory`. */
+export interface Prepared {
+  readonly memory: Uint8Array;
+  readonly places: readonly number[];
+  readonly workspaces: readonly number[];
+  readonly scratch: readonly number[];
+  /** Bytes of each operand and of each workspace. */
+  readonly operandBytes: readonly number[];
+  readonly workspaceBytes: readonly number[];
+  readonly sizes: readonly number[];
+  readonly scalars: readonly number[];
+  readonly tasks: readonly number[];
+  /** Checks the guards and what must not have changed, and reads the operands. */
+  readonly results: (memory: Uint8Array) => Float64Array[];
+}
+
+/** Lays operands, workspaces and scratch out with guards between them. */
+export function prepare(one: Case, generated: GeneratedKernel, threads: number): Prepared {
   const { kernel } = one;
   const symbols = new Map(Object.entries(one.sizes));
   const size = (dim: Dim): number => evaluateSize(toSize(dim), symbols);
@@ -166,7 +196,9 @@ function launch(one: Case, generated: GeneratedKernel, threads: number, drive: D
     const shared = one.inPlace?.get(i);
     places.push(shared === undefined ? reserve(lengths[i]! * bytesOf(dtype)) : places[shared]!);
   });
-  const workspaces = generated.workspaces.map((bytes) => reserve(size(bytes)));
+  const operandBytes = kernel.operands.map(({ dtype }, i) => lengths[i]! * bytesOf(dtype));
+  const workspaceBytes = generated.workspaces.map(size);
+  const workspaces = workspaceBytes.map(reserve);
   const scratch = Array.from({ length: threads }, () => reserve(size(generated.scratch)));
 
   const memory = alignedBytes(end);
@@ -179,14 +211,25 @@ function launch(one: Case, generated: GeneratedKernel, threads: number, drive: D
     memory.slice(places[i], places[i]! + lengths[i]! * bytesOf(dtype)),
   );
 
-  drive(
-    memory,
-    new BigInt64Array([places.length + workspaces.length, ...places, ...workspaces, ...scratch].map(BigInt)),
-    new BigInt64Array([...kernel.symbols.map((name) => symbols.get(name)!), 0].map(BigInt)),
-    new Float64Array([...(one.scalars ?? []), 0]),
-    generated.phases.map((phase) => size(phase.tasks)),
-  );
+  return {
+    ...{ memory, places, workspaces, scratch, operandBytes, workspaceBytes },
+    sizes: kernel.symbols.map((name) => symbols.get(name)!),
+    scalars: one.scalars ?? [],
+    tasks: generated.phases.map((phase) => size(phase.tasks)),
+    results: (after) => resultsOf(one, parts, end, places, inputs, after),
+  };
+}
 
+function resultsOf(
+  one: Case,
+  parts: readonly { readonly start: number; readonly bytes: number }[],
+  end: number,
+  places: readonly number[],
+  inputs: readonly Uint8Array[],
+  memory: Uint8Array,
+): Float64Array[] {
+  const { kernel } = one;
+  const lengths = one.operands.map((operand) => (typeof operand === "number" ? operand : operand.length));
   let from = 0;
   for (const { start, bytes } of [...parts, { start: end, bytes: 0 }]) {
     for (let at = from; at < start; at++) {
@@ -267,13 +310,16 @@ export function runCase(library: Library, which: number, one: Case): Outcome {
     if (bits(operand).equals(bits(again[i]!))) return;
     throw new Error(`${kernel.name}: ${kernel.operands[i]!.name} differs between one thread and two`);
   });
-  const start = kernel.operands.map(({ dtype }, i) => startValues(one.operands[i]!, dtype));
-  for (const [operand, shared] of one.inPlace ?? []) start[operand] = start[shared]!;
-  const expected = start.map((values) => values.slice());
+  return { got, ...expectedOf(one), source: library.sources[which]! };
+}
+
+/** What the interpreter makes of a case, and which elements it writes. */
+export function expectedOf(one: Case): Pick<Outcome, "expected" | "written"> {
+  const expected = one.kernel.operands.map(({ dtype }, i) => startValues(one.operands[i]!, dtype));
   for (const [operand, shared] of one.inPlace ?? []) expected[operand] = expected[shared]!;
-  interpret(kernel, { sizes: new Map(Object.entries(one.sizes)), operands: expected, scalars: one.scalars ?? [] });
+  interpret(one.kernel, { sizes: new Map(Object.entries(one.sizes)), operands: expected, scalars: one.scalars ?? [] });
   const written = expected.map((values) => [...values].map((value) => value !== UNWRITTEN));
-  return { got, expected, written, source: library.sources[which]! };
+  return { expected, written };
 }
 
 /** Stands for an element that was never written; no test computes it. */

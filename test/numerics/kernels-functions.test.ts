@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { DType, ScalarType } from "../../contract/dtype.ts";
 import { constant, ONE } from "../../compiler/graph/dim.ts";
-import { canPrint } from "../../compiler/targets/cpu/print.ts";
+import { canPrint } from "../../compiler/targets/code/print.ts";
 import { variable, type Expression } from "../../compiler/notation/expression.ts";
 import { call, evaluateCall, FUNCTION_NAMES, functionNamed } from "../../compiler/notation/functions.ts";
 import { compileCases, runCase, type Case, type Library } from "./harness.ts";

@@ -1,6 +1,6 @@
 // Mixed precision: what changes in the graph, and that the numbers are those of narrowed operands.
 import { describe, expect, it } from "vitest";
-import { roundToBf16 } from "../../contract/dtype.ts";
+import { roundToBf16, roundToF16 } from "../../contract/dtype.ts";
 import { constant as dim, symbol } from "../../compiler/graph/dim.ts";
 import { nodesOf, programEdges, type Edge, type Program } from "../../compiler/graph/node.ts";
 import { printProgram } from "../../compiler/graph/print.ts";
@@ -37,8 +37,8 @@ describe("precision", () => {
     expect(precision(before, "f32")).toBe(before);
   });
 
-  it("casts what products read, and nothing else", () => {
-    const after = precision(before, "bf16");
+  it.each(["bf16", "f16"] as const)("casts what products read to %s, and nothing else", (wanted) => {
+    const after = precision(before, wanted);
     verifyProgram(after, "precision");
     expect(printProgram(after)).toBe(
       [
@@ -46,8 +46,8 @@ describe("precision", () => {
         '%0 = input "t0" given : f32[batch, width=5]',
         '%1 = input "t1" given : f32[arena=30]',
         '%2 = parameter(%1) "w" offset=4 : f32[out=2, width=5]',
-        "%3 = cast(%0) : bf16[batch, width=5]",
-        "%4 = cast(%2) : bf16[out=2, width=5]",
+        `%3 = cast(%0) : ${wanted}[batch, width=5]`,
+        `%4 = cast(%2) : ${wanted}[out=2, width=5]`,
         "%5 = contract(%3, %4) left=[0, 1] right=[2, 1] result=[0, 2] : f32[batch, out=2]",
         '%6 = pointwise(%5) "x0 * 2" : f32[batch, out=2]',
         "inputs %0 %1",
@@ -57,18 +57,21 @@ describe("precision", () => {
     );
   });
 
-  it("computes with rounded operands and exact sums", () => {
-    const after = precision(before, "bf16");
-    expectEach(world, after.outputs.get("y")!, (i) => {
-      let sum = 0;
-      for (let width = 0; width < 5; width++) {
-        sum += roundToBf16(at(x, { ...i, width })) * roundToBf16(arena.data[4 + i["out"]! * 5 + width]!);
-      }
-      return 2 * sum;
-    });
-  });
+  it.each([["bf16", roundToBf16] as const, ["f16", (value: number) => roundToF16(Math.fround(value))] as const])(
+    "computes with operands rounded to %s and exact sums",
+    (wanted, round) => {
+      const after = precision(before, wanted);
+      expectEach(world, after.outputs.get("y")!, (i) => {
+        let sum = 0;
+        for (let width = 0; width < 5; width++) {
+          sum += round(at(x, { ...i, width })) * round(arena.data[4 + i["out"]! * 5 + width]!);
+        }
+        return 2 * sum;
+      });
+    },
+  );
 
-  it("casts before views, once, and not what is narrow already", () => {
+  it.each(["bf16", "f16"] as const)("casts to %s before views, once, and not what is narrow already", (wanted) => {
     const tokens = symbol("tokens");
     const axes = [
       { name: "tokens", size: tokens },
@@ -79,7 +82,7 @@ describe("precision", () => {
     const [q, k] = parts.map((part, i) =>
       rearrange(part, [[tokens], [dim(2), dim(2)]], [[1], [0], [2]], ["heads", i === 0 ? "tokens" : "keys", "head"]),
     );
-    const v = cast(input("v", "bf16", k!.shape), "f32");
+    const v = cast(input("v", wanted, k!.shape), "f32");
     const facts = {
       heads: "heads",
       queries: "tokens",
@@ -90,27 +93,37 @@ describe("precision", () => {
       segments: [],
     };
     const { o } = attention({ q: q!, k: k!, v, lengths: [] }, facts);
-    const after = precision(program([input("x", "f32", axes), v.node.inputs[0]!], o), "bf16");
+    const after = precision(program([input("x", "f32", axes), v.node.inputs[0]!], o), wanted);
     verifyProgram(after, "precision");
     const operations = nodesOf(programEdges(after)).map((node) => node.operation.op);
     expect(operations.filter((op) => op === "cast")).toHaveLength(1);
     expect(operations.filter((op) => op === "split")).toHaveLength(1);
     const node = after.outputs.get("y")!.node;
-    expect(node.inputs.map((edge) => edge.dtype)).toEqual(["bf16", "bf16", "bf16"]);
+    expect(node.inputs.map((edge) => edge.dtype)).toEqual([wanted, wanted, wanted]);
     expect(node.inputs[2]).toBe(v.node.inputs[0]);
   });
 
-  it("narrows every product of a transformer and its gradients, and keeps whole numbers and results", () => {
-    const after = precision(transformer({ depth: 2, width: 8, heads: 2 }), "bf16");
-    verifyProgram(after, "precision");
-    for (const node of nodesOf(programEdges(after))) {
-      const narrow = operatorOf(node).traits.narrow ?? [];
-      node.inputs.forEach((edge, i) => {
-        const wanted = narrow.includes(i) ? "bf16" : i === 6 || edge.dtype === "i32" ? "i32" : undefined;
-        if (wanted !== undefined) expect([node.operation.op, i, edge.dtype]).toEqual([node.operation.op, i, wanted]);
-      });
-      if (narrow.length > 0) expect(node.results.every((edge) => edge.dtype === "f32")).toBe(true);
-    }
-    expect([...after.outputs.values()].every((edge) => edge.dtype === "f32")).toBe(true);
+  it("rounds what was of the other 16-bit type", () => {
+    const other = cast(input("x", "bf16", x.edge.shape), "f32");
+    const after = precision(program([other.node.inputs[0]!, arena.edge], matmul(other, weight)), "f16");
+    const read = after.outputs.get("y")!.node.inputs[0]!;
+    expect([read.dtype, read.node.inputs[0]]).toEqual(["f16", other]);
   });
+
+  it.each(["bf16", "f16"] as const)(
+    "narrows to %s every product of a transformer and its gradients, and keeps whole numbers and results",
+    (type) => {
+      const after = precision(transformer({ depth: 2, width: 8, heads: 2 }), type);
+      verifyProgram(after, "precision");
+      for (const node of nodesOf(programEdges(after))) {
+        const narrow = operatorOf(node).traits.narrow ?? [];
+        node.inputs.forEach((edge, i) => {
+          const wanted = narrow.includes(i) ? type : i === 6 || edge.dtype === "i32" ? "i32" : undefined;
+          if (wanted !== undefined) expect([node.operation.op, i, edge.dtype]).toEqual([node.operation.op, i, wanted]);
+        });
+        if (narrow.length > 0) expect(node.results.every((edge) => edge.dtype === "f32")).toBe(true);
+      }
+      expect([...after.outputs.values()].every((edge) => edge.dtype === "f32")).toBe(true);
+    },
+  );
 });

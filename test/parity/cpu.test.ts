@@ -11,7 +11,10 @@ test.each([
   ["dit/h32d16-cross-attn", "f32"],
   ["dit/h32d16-token-concat", "f32"],
   ["dit/h72d72-token-concat", "bf16"],
+  ["dit/h72d72-adaln", "f16"],
+  ["dit/h32d16-cross-attn", "f16"],
   ["sampling/h32d16-adaln", "f32"],
+  ["sampling/h32d16-adaln", "f16"],
 ] as const)(
   "%s in %s",
   async (name, precision) => {

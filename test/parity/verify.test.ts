@@ -223,9 +223,9 @@ FILE  recording: denoise: there is no input "t" [batch]
     );
   });
 
-  test("a precision that the device does not have", async () => {
-    await expect(verify(DIT, { device: "reference", precision: "bf16" })).rejects.toThrow(
-      'device "reference" (the float64 interpreter) has no bf16',
+  test.each(["bf16", "f16"] as const)("a precision that the device does not have: %s", async (precision) => {
+    await expect(verify(DIT, { device: "reference", precision })).rejects.toThrow(
+      `device "reference" (the float64 interpreter) has no ${precision}`,
     );
   });
 });
@@ -278,5 +278,15 @@ describe("tolerances", () => {
     });
     const chain = { name: "s", kind: "sampled", recorded: tensor(1), computed: [1] } as const;
     expect(compare([chain, { ...chain, kind: "trained" }], "bf16")).toEqual([]);
+  });
+
+  test("in f16 by the measures of bfloat16, an eighth as much; chains too, trained parameters not", () => {
+    const recorded = { name: "g", kind: "gradient", recorded: tensor(3, 4) } as const;
+    const shareOf = (kind: "output" | "gradient" | "sampled"): number =>
+      compare([{ ...recorded, kind, computed: [3, 4] }], "f16")[0]!.tolerance;
+    expect([shareOf("output"), shareOf("sampled"), shareOf("gradient")]).toEqual([
+      ...[expect.closeTo(4e-3 * 4, 12), expect.closeTo(4e-3 * 4, 12), expect.closeTo(5e-3 * 5, 12)],
+    ]);
+    expect(compare([{ ...recorded, kind: "trained", computed: [3, 4] }], "f16")).toEqual([]);
   });
 });

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
+import type { Precision } from "../../contract/precision.ts";
 import { findVideoTools } from "../../runtime/data/ffmpeg-find.ts";
 import { writeVideo } from "../../runtime/sample/video-file.ts";
 import { movingSquare } from "../data/clips.ts";
@@ -26,11 +27,16 @@ export const soracc = (cwd: string, ...words: readonly string[]) =>
   start(process.execPath, [join(repository, "bin", "soracc.js"), ...words], cwd);
 
 /** Compiles the tiny model to `folder/NAME`. */
-export async function compileTiny(folder: string, name = "tiny", settings: readonly string[] = []): Promise<string> {
+export async function compileTiny(
+  folder: string,
+  name = "tiny",
+  settings: readonly string[] = [],
+  precision: Precision = "f32",
+): Promise<string> {
   const set = [...TINY, ...settings].flatMap((setting) => ["--set", setting]);
   const { exitCode, stderr } = await soracc(
     folder,
-    ...["compile", join(repository, "models", "dit.sora.ts"), ...set, "--precision", "f32", "-o", name],
+    ...["compile", join(repository, "models", "dit.sora.ts"), ...set, "--precision", precision, "-o", name],
   );
   if (exitCode !== 0) throw new Error(`the tiny model does not compile: ${stderr}`);
   return join(folder, name);

@@ -3,18 +3,20 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { Diagnostic } from "../../../contract/diagnostic.ts";
-import type { ParameterRange } from "../../../contract/plan.ts";
+import { ARCHS, type ParameterRange } from "../../../contract/plan.ts";
+import { PRECISIONS, type Precision } from "../../../contract/precision.ts";
 import type { Program } from "../../graph/node.ts";
 import { staticValue } from "../../graph/dim.ts";
 import type { ParameterLayout } from "../../language/parameters.ts";
 import { parseMesh, printMesh, ranksOf, type Mesh } from "../../notation/mesh.ts";
-import type { Compilation, Precision } from "../../pipeline.ts";
+import { CPU, type Compilation, type Target } from "../../pipeline.ts";
 
 export interface BuildOptions {
   readonly preset?: string;
   readonly set: readonly string[];
   readonly parallel?: string;
   readonly target: string;
+  readonly arch?: string;
   readonly precision?: string;
   /** Every program of the model, or what a training binary drives (the default). */
   readonly programs?: "all" | undefined;
@@ -27,8 +29,9 @@ export interface Built extends Compilation {
   readonly seconds: number;
 }
 
-const PRECISIONS: readonly Precision[] = ["f32", "bf16"];
-const TARGETS: readonly string[] = ["cpu"];
+const PRECISION_NAMES = `${PRECISIONS.slice(0, -1).join(", ")} or ${PRECISIONS.at(-1)!}`;
+const TARGETS: readonly Target["name"][] = ["cpu", "cuda"];
+const DEFAULT_ARCH = "sm_90a";
 
 /** Options that choose what is compiled. */
 export const addBuildOptions = (command: Command): Command =>
@@ -42,8 +45,9 @@ export const addBuildOptions = (command: Command): Command =>
       [],
     )
     .option("--parallel <mesh>", 'how ranks work together, as in "data=2 sequence=4:fastseq zero=2"')
-    .option("--target <name>", "what the kernels are for: cpu", "cpu")
-    .option("--precision <type>", "what matrix products compute in: f32 or bf16 (default: the model's recipe)");
+    .option("--target <name>", `what the kernels are for: ${TARGETS.join(" or ")}`, "cpu")
+    .option("--arch <name>", `the GPU, with --target cuda: ${ARCHS.join(", ")} (default: ${DEFAULT_ARCH})`)
+    .option("--precision <type>", `what matrix products compute in: ${PRECISION_NAMES} (default: the model's recipe)`);
 
 /** What a training binary drives. Other programs of a model are there for recordings. */
 const isDriven = (name: string): boolean =>
@@ -58,7 +62,7 @@ export async function build(
   options: BuildOptions,
   onPass?: (pass: string, before: Program, after: Program) => void,
 ): Promise<Built> {
-  checkTarget(options.target);
+  const target = targetOf(options.target, options.arch);
   const asked = precisionOf(options.precision);
   const { loadModel } = await import("../../load-model.ts");
   const { traceModel } = await import("../../language/trace-model.ts");
@@ -94,6 +98,7 @@ export async function build(
     parameters: rangesOf(model.layout),
     programs: traced,
     precision,
+    target,
     ...(onPass === undefined ? {} : { onPass }),
   });
   return { ...compilation, traced, precision, seconds: (performance.now() - started) / 1000 };
@@ -114,12 +119,32 @@ function modelPath(file: string): string {
   return existsSync(own) ? own : file;
 }
 
-function checkTarget(target: string): void {
-  if (TARGETS.includes(target)) return;
+/** @throws Diagnostic of kind `target`: no such target, no such architecture, or one where there is no GPU */
+export function targetOf(name: string, arch: string | undefined): Target {
+  const known = TARGETS.find((each) => each === name);
+  if (known === undefined) {
+    throw new Diagnostic({
+      kind: "target",
+      message: `this soracc compiles for ${TARGETS.join(" and ")}, not for ${name}`,
+      fix: `leave --target out, or write --target ${TARGETS.join(" or --target ")}`,
+    });
+  }
+  if (known === "cpu") {
+    if (arch === undefined) return CPU;
+    throw new Diagnostic({
+      kind: "target",
+      message: `--arch ${arch} chooses a GPU, and the kernels are for the CPU`,
+      fix: "add --target cuda, or leave --arch out",
+    });
+  }
+  const wanted = arch ?? DEFAULT_ARCH;
+  const found = ARCHS.find((each) => each === wanted);
+  if (found !== undefined) return { name: "cuda", arch: found };
   throw new Diagnostic({
     kind: "target",
-    message: `this soracc compiles for ${TARGETS.join(", ")}, not for ${target}`,
-    fix: `leave --target out, or write --target ${TARGETS[0]!}`,
+    message: `there are no kernels for the GPU architecture ${wanted}`,
+    details: ["sm_80   Ampere and Ada", "sm_90a  Hopper", "sm_100  Blackwell"],
+    fix: `choose --arch ${ARCHS.join(" or --arch ")}`,
   });
 }
 
@@ -129,7 +154,7 @@ function precisionOf(text: string | undefined): Precision | undefined {
   throw new Diagnostic({
     kind: "precision",
     message: `there is no precision ${text}`,
-    fix: `choose --precision ${PRECISIONS.join(" or ")}`,
+    fix: `choose --precision ${PRECISION_NAMES}`,
   });
 }
 

@@ -1,12 +1,13 @@
 /** Recorded programs on the CPU: the plan, the kernels and the executor that a training binary would use. */
 import type { PlanProgram } from "../../../contract/plan.ts";
+import type { Precision } from "../../../contract/precision.ts";
 import { evaluateSize } from "../../../contract/size.ts";
 import { createCpuDevice } from "../../../runtime/devices/cpu/device.ts";
 import { elementsFrom } from "../../../runtime/devices/elements.ts";
 import type { Program } from "../../graph/node.ts";
 import { compilePlan } from "../../pipeline.ts";
 import { nativeSources } from "../../emit/native-sources.ts";
-import type { OpenDevice, Precision, PreparedProgram } from "./devices.ts";
+import type { OpenDevice, PreparedProgram } from "./devices.ts";
 
 export async function openCpu(precision: Precision): Promise<OpenDevice> {
   const device = await createCpuDevice(nativeSources());

@@ -1,9 +1,7 @@
 /** Where can a recorded program run? One table; a device prepares a program once and runs it on tensors. */
+import { PRECISIONS, type Precision } from "../../../contract/precision.ts";
 import type { Program } from "../../graph/node.ts";
 import { interpret } from "../../reference/interpret.ts";
-
-export const PRECISIONS = ["f32", "bf16"] as const;
-export type Precision = (typeof PRECISIONS)[number];
 
 /** Values of inputs and outputs by name, row-major; `next.NAME` holds the new value of a state. */
 export type Values = ReadonlyMap<string, ArrayLike<number>>;

@@ -10,12 +10,14 @@ import {
   samplerTables,
   type GaussianSchedule,
 } from "../../../contract/diffusion.ts";
+import type { Precision } from "../../../contract/precision.ts";
 import { staticValue } from "../../graph/dim.ts";
 import type { Program } from "../../graph/node.ts";
+import { TRAIN_SETTINGS } from "../../language/recipe.ts";
 import type { TracedModel } from "../../language/trace-model.ts";
 import type { Comparison, Kind } from "./agreement.ts";
 import { isCompared } from "./agreement.ts";
-import type { OpenDevice, Precision, Values } from "./devices.ts";
+import type { OpenDevice, Values } from "./devices.ts";
 import { bindInputs, type InputSource } from "./inputs.ts";
 import type { RecordedProgram, RecordedTensor, Recording } from "./recording.ts";
 
@@ -91,10 +93,27 @@ async function replayProgram(
     comparisons.push(...pair(run, "output", `${name}.out`, recorded.out, results, recorded.valid));
   }
   if (recorded.grad.size > 0) {
-    const results = await runOnce(device, model.recorded.gradients(name), sourceOf(run, name, recorded, arena));
+    const results = await gradientsOf(run, arena, name, recorded);
     comparisons.push(...pair(run, "gradient", `${name}.grad`, recorded.grad, results));
   }
   return comparisons;
+}
+
+/** In f16, those of a scaled loss, as training takes them: from its first scale down until all of them are finite. */
+async function gradientsOf(run: Replay, arena: Float64Array, name: string, recorded: RecordedProgram): Promise<Values> {
+  const { model, device, precision } = run;
+  if (precision !== "f16") {
+    return runOnce(device, model.recorded.gradients(name), sourceOf(run, name, recorded, arena));
+  }
+  const program = model.recorded.gradients(name, true);
+  const prepared = await device.prepare(program);
+  for (let lossScale = TRAIN_SETTINGS.lossScale.default; ; lossScale /= 2) {
+    const source = sourceOf(run, name, recorded, arena, { lossScale: scalar(lossScale) });
+    const { values, symbols } = bindInputs(program, source);
+    const results = await prepared.run(values, symbols);
+    const isFinite = [...results.values()].every((each) => Array.prototype.every.call(each, Number.isFinite));
+    if (isFinite || lossScale <= 1) return results;
+  }
 }
 
 async function runOnce(device: OpenDevice, program: Program, source: InputSource): Promise<Values> {

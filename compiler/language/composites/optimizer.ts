@@ -1,7 +1,7 @@
 /**
  * One optimizer step over the flat arenas: clipping, Adam or AdamW, the rate's schedule, the running average of the
  * parameters. Everything is element by element but the norm. A step whose loss or gradient is not finite changes
- * nothing but the step counter.
+ * nothing but the step counter. The schedule goes by all steps; bias correction and the average by those `taken`.
  */
 import type { TrainRecipe } from "../recipe.ts";
 import { formula, type Tensor } from "../tensor.ts";
@@ -20,6 +20,8 @@ export interface OptimizerStep {
   readonly gradient: Tensor;
   /** i32: how many steps came before. */
   readonly step: Tensor;
+  /** i32: how many of them moved the parameters; all of them where it is not given. */
+  readonly taken?: Tensor;
   /** i32: at which step the schedule ends. */
   readonly totalSteps: Tensor;
   /** What has to be finite besides the gradient. */
@@ -30,12 +32,14 @@ export interface OptimizerResult {
   readonly next: TrainingState;
   readonly gradientNorm: Tensor;
   readonly rate: Tensor;
+  /** Whether the step is taken. */
+  readonly isFinite: Tensor;
   /** i32: 1 when the step was left out. */
   readonly skipped: Tensor;
 }
 
 export function optimizerStep(recipe: TrainRecipe, inputs: OptimizerStep): OptimizerResult {
-  const { state, gradient, step, totalSteps, loss } = inputs;
+  const { state, gradient, step, taken = step, totalSteps, loss } = inputs;
   const { betas, eps, weightDecay, optimizer, ema } = recipe;
   const [beta1, beta2] = betas;
   const gradientNorm = gradient.apply("x * x").sum().apply("sqrt(x)");
@@ -59,14 +63,14 @@ export function optimizerStep(recipe: TrainRecipe, inputs: OptimizerStep): Optim
       : state.parameters;
   const parameters = formula("p - rate / c1 * m / (sqrt(v / c2) + eps)", {
     ...{ p: shrunk, m: moment1, v: moment2, rate, eps },
-    ...{ c1: biasCorrection(step, beta1), c2: biasCorrection(step, beta2) },
+    ...{ c1: biasCorrection(taken, beta1), c2: biasCorrection(taken, beta2) },
   });
-  const decay = formula("n = f32(step); min(ema, (1 + n) / (10 + n))", { step, ema });
+  const decay = formula("n = f32(step); min(ema, (1 + n) / (10 + n))", { step: taken, ema });
   const average = formula("decay * a + (1 - decay) * p", { a: state.average, p: parameters, decay });
 
-  const taken = { parameters, moment1, moment2, average };
+  const after = { parameters, moment1, moment2, average };
   const keep = (name: keyof TrainingState): Tensor =>
-    formula("select(isFinite, after, before)", { isFinite, after: taken[name], before: state[name] });
+    formula("select(isFinite, after, before)", { isFinite, after: after[name], before: state[name] });
   return {
     next: {
       parameters: keep("parameters"),
@@ -76,11 +80,12 @@ export function optimizerStep(recipe: TrainRecipe, inputs: OptimizerStep): Optim
     },
     gradientNorm,
     rate,
+    isFinite,
     skipped: isFinite.apply("select(x, i32(0), i32(1))"),
   };
 }
 
-/** 1 - beta^(step + 1). In float64: in float32 the difference would keep four digits when beta is 0.999. */
+/** 1 - beta^(step + 1), over the steps taken. In float64: in float32 the difference would keep four digits when beta is 0.999. */
 const biasCorrection = (step: Tensor, beta: number): Tensor => step.apply("f32(1 - f64(beta) ^ f64(x + 1))", { beta });
 
 /** The learning rate of a step: a linear rise, then half a cosine down to 0, or a constant. */

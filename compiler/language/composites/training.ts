@@ -5,9 +5,10 @@
  *   accumulate   draws, loss and gradient of small batch `micro` of `accumulation`, added to state `gradient`
  *   update       the optimizer step for the gradient, which may come from one batch or from several
  *
- * Arenas are [parameter], all of one length; state `step` counts optimizer steps. Random numbers are keyed by the seed
- * and by step * accumulation + micro. The first small batch of a step replaces the gradient, the others add to it: where
- * a weight's gradient is made, in the same kernel.
+ * Arenas are [parameter], all of one length; state `step` counts steps, those that are left out too. Random numbers are
+ * keyed by the seed and by step * accumulation + micro. The first small batch of a step replaces the gradient, the others
+ * add to it: where a weight's gradient is made, in the same kernel. A recipe in f16 has the state of `loss-scale.ts`
+ * besides: the gradient in the state is then that of the scaled loss, and `update` decides once for all small batches.
  */
 import { Diagnostic } from "../../../contract/diagnostic.ts";
 import { gradients } from "../../passes/differentiate.ts";
@@ -30,6 +31,7 @@ import {
 } from "../program.ts";
 import type { TrainRecipe } from "../recipe.ts";
 import { concat, formula, Tensor } from "../tensor.ts";
+import { firstLossScale, lossScaleOf, lossScaleState, nextLossScale, unscaled } from "./loss-scale.ts";
 import { optimizerStep, type OptimizerResult } from "./optimizer.ts";
 import { constant } from "./scalar.ts";
 
@@ -43,21 +45,33 @@ export interface TrainingParts {
 
 export function trainingPrograms(parts: TrainingParts): Record<string, ProgramDefinition> {
   return {
-    initialize: initialize(parts.layout),
+    initialize: initialize(parts),
     accumulate: accumulate(parts),
     update: update(parts),
   };
 }
 
-/** The training step on recorded draws: every input of the loss is given, nothing is dropped. */
+/** The training step on recorded draws: every input of the loss is given, nothing is dropped. In float32. */
 export const recordedTraining = (parts: TrainingParts): ProgramDefinition => trainStep(parts, parts.loss);
 
-/** d mean(loss) / d parameter for every parameter, under their names; inputs as the loss program's. */
-export const gradientProgram = ({ loss, layout }: Omit<TrainingParts, "recipe">): ProgramDefinition => ({
-  inputs: loss.inputs,
+/**
+ * d mean(loss) / d parameter for every parameter, under their names; inputs as the loss program's. `isScaled`: taken of
+ * the loss times an input `lossScale`, f32, and divided by it, as training in f16 does.
+ */
+export const gradientProgram = (
+  { loss, layout }: Omit<TrainingParts, "recipe">,
+  isScaled = false,
+): ProgramDefinition => ({
+  inputs: isScaled ? { ...loss.inputs, lossScale: f32() } : loss.inputs,
   body: (tensors) => {
-    const found = gradientsOf(meanLoss(loss, tensors), layout);
-    return Object.fromEntries(layout.parameters.map((each, i) => [each.name, found[i]!]));
+    const lossScale = isScaled ? tensors["lossScale"] : undefined;
+    const found = gradientsOf(scaled(meanLoss(loss, tensors), lossScale), layout);
+    return Object.fromEntries(
+      layout.parameters.map(({ name }, i) => [
+        name,
+        lossScale === undefined ? found[i]! : unscaled(found[i]!, lossScale),
+      ]),
+    );
   },
 });
 
@@ -72,6 +86,10 @@ function meanLoss(loss: ProgramDefinition, tensors: Tensors): Tensor {
   }
   return perSample.axes.length === 0 ? perSample : perSample.mean();
 }
+
+/** What is differentiated: the loss, or its multiple in which no gradient is too small for f16. */
+const scaled = (loss: Tensor, lossScale: Tensor | undefined): Tensor =>
+  lossScale === undefined ? loss : loss.mul(lossScale);
 
 const gradientsOf = (loss: Tensor, { parameters }: ParameterLayout): Tensor[] =>
   build("gradient", { loss }, () =>
@@ -114,12 +132,14 @@ function trainStep({ layout, recipe }: TrainingParts, loss: ProgramDefinition): 
 
 function optimize(recipe: TrainRecipe, tensors: Tensors, gradient: Tensor, loss?: Tensor): Outputs {
   const { parameters, moment1, moment2, average, step, totalSteps } = tensors;
+  const scale = lossScaleOf(recipe, tensors);
   const result: OptimizerResult = optimizerStep(recipe, {
     state: { parameters: parameters!, moment1: moment1!, moment2: moment2!, average: average! },
-    gradient,
+    gradient: scale === undefined ? gradient : unscaled(gradient, scale.lossScale),
     step: step!,
     totalSteps: totalSteps!,
     ...(loss === undefined ? {} : { loss }),
+    ...(scale === undefined ? {} : { taken: step!.sub(scale.skippedSteps) }),
   });
   return {
     gradientNorm: result.gradientNorm,
@@ -127,21 +147,28 @@ function optimize(recipe: TrainRecipe, tensors: Tensors, gradient: Tensor, loss?
     skipped: result.skipped,
     ...Object.fromEntries(Object.entries(result.next).map(([name, value]) => [`next.${name}`, value])),
     "next.step": step!.apply("x + 1"),
+    ...(scale === undefined ? {} : nextLossScale(recipe, scale, result.isFinite)),
   };
 }
 
 /** Small batch number `micro` of `accumulation`: a share of the gradient is added to what the earlier ones left. */
 function accumulate(parts: TrainingParts): ProgramDefinition {
-  const { layout } = parts;
+  const { layout, recipe } = parts;
+  const { lossScale } = lossScaleState(recipe);
   const key = ({ step, micro, accumulation }: Tensors): Tensor =>
     formula("step * accumulation + micro", { step: step!, micro: micro!, accumulation: accumulation! });
   const loss = withTrainingDraws(parts, { micro: i32(), accumulation: i32() }, key);
   return {
-    inputs: { ...loss.inputs, parameters: arena(layout), gradient: arena(layout), step: state(i32()) },
+    inputs: {
+      ...loss.inputs,
+      ...{ parameters: arena(layout), gradient: arena(layout), step: state(i32()) },
+      ...(lossScale === undefined ? {} : { lossScale }),
+    },
     body: (tensors) => {
       const { micro, accumulation, gradient } = tensors;
       const mean = meanLoss(loss, tensors);
-      const parameters = gradientsOf(mean, layout).map((g, i) => {
+      const scale = lossScale === undefined ? undefined : tensors["lossScale"];
+      const parameters = gradientsOf(scaled(mean, scale), layout).map((g, i) => {
         const before = build("gradient", {}, () => new Tensor(inArena(gradient!.edge, layout.parameters[i]!)));
         const share = { g, before, micro: micro!, count: accumulation! };
         return flat(formula("select(micro == 0, 0, before) + g / f32(count)", share));
@@ -155,7 +182,7 @@ function accumulate(parts: TrainingParts): ProgramDefinition {
 const inArena = (edge: Edge, { name, offset, shape }: PlacedParameter): Edge => parameter(edge, name, offset, shape);
 
 const update = ({ layout, recipe }: TrainingParts): ProgramDefinition => ({
-  inputs: { totalSteps: i32(), ...trainingState(layout), gradient: arena(layout) },
+  inputs: { totalSteps: i32(), ...trainingState(layout), gradient: arena(layout), ...lossScaleState(recipe) },
   body: (tensors) => optimize(recipe, tensors, tensors["gradient"]!),
 });
 
@@ -188,7 +215,7 @@ function drop(path: string, x: Tensor, share: number, key: RandomKey): Tensor {
   return x.apply("select(u < share, 0, x)", { u, share });
 }
 
-const initialize = (layout: ParameterLayout): ProgramDefinition => ({
+const initialize = ({ layout, recipe }: Omit<TrainingParts, "loss">): ProgramDefinition => ({
   inputs: { seed: u32() },
   body: ({ seed }) => {
     const key: RandomKey = { seed: seed!, step: constant(0, "u32") };
@@ -203,6 +230,7 @@ const initialize = (layout: ParameterLayout): ProgramDefinition => ({
       "next.moment2": zero,
       "next.average": parameters,
       "next.step": constant(0, "i32"),
+      ...firstLossScale(recipe),
     };
   },
 });

@@ -6,17 +6,27 @@
  * pair of blocks; a second pass that recomputes the weights for dq would need seven.
  */
 import { CompilerBug } from "../../../contract/diagnostic.ts";
-import { isFloat } from "../../../contract/dtype.ts";
-import { add, ceilDiv, floorDiv, max, min, multiply, ONE, staticValue, subtract, ZERO } from "../../graph/dim.ts";
+import { add, ceilDiv, floorDiv, max, min, multiply, ONE, staticValue, subtract } from "../../graph/dim.ts";
 import type { Dim } from "../../graph/dim.ts";
 import type { AttentionGradientKernel, AttentionKernel } from "../../kernels/kernel.ts";
-import { dimText, headOf, openFrame, type Frame } from "./context.ts";
+import {
+  HEAD,
+  HEADS,
+  BATCH,
+  KEYS,
+  QUERIES,
+  maskView,
+  operandAt,
+  sampleScope,
+  view,
+  type AnyAttention,
+} from "../code/attention-axes.ts";
+import { dimText, headOf, openFrame, type Frame } from "../code/context.ts";
 import { paddedBytes, roundUp } from "./contract-blocks.ts";
-import { printLiteral } from "./print.ts";
-import { openScope, placeOf, pointerTo, takeLines, type Scope } from "./scope.ts";
+import { printLiteral } from "../code/print.ts";
+import { takeLines } from "../code/scope.ts";
+import { argumentLines } from "./launch.ts";
 import type { Generated } from "./target.ts";
-
-const [BATCH, HEADS, QUERIES, KEYS, HEAD] = [0, 1, 2, 3, 4] as const;
 
 /** Floats of a line of 64 bytes. */
 const LINE = 16;
@@ -108,8 +118,6 @@ export function attentionGradient(kernel: AttentionGradientKernel): Generated {
   };
 }
 
-type AnyAttention = AttentionKernel | AttentionGradientKernel;
-
 interface Sizes {
   /** Pairs of a batch element and a head. */
   readonly samples: Dim;
@@ -130,6 +138,7 @@ function sizesOf(kernel: AnyAttention): Sizes {
 
 const common = (frame: Frame, kernel: AnyAttention, sizes: Sizes) => ({
   ...headOf(frame),
+  arguments: argumentLines(frame),
   queryBlock: QUERY_BLOCK,
   keyBlock: KEY_BLOCK,
   head: sizes.head,
@@ -140,53 +149,8 @@ const common = (frame: Frame, kernel: AnyAttention, sizes: Sizes) => ({
   causal: kernel.mask.causal,
 });
 
-/** The scope of one batch element and head, whose indices the partial `attention_sample` declares. */
-const sampleScope = (frame: Frame): Scope =>
-  openScope(frame, undefined, { axes: new Map([BATCH, HEADS].map((axis) => [axis, frame.indices[axis]!])) });
-
 /** What the partial `attention_sample` needs; `tasksPerHead` is the name of a count that the template declares. */
 function sampleView(frame: Frame, tasksPerHead: string, pointers: readonly string[]) {
   const heads = dimText(frame, frame.kernel.axes[HEADS]!.size);
   return { batchIndex: frame.indices[BATCH], headIndex: frame.indices[HEADS], heads, tasksPerHead, pointers };
-}
-
-interface View {
-  /** The first element of this head. */
-  readonly at: string;
-  /** Strides from one query or key to the next, and along the head. */
-  readonly row: string;
-  readonly step: string;
-}
-
-function view(scope: Scope, position: number): View {
-  const kernel = scope.frame.kernel as AnyAttention;
-  const access = kernel.accesses[position]!;
-  if (access.lookups.length > 0 || access.guard !== undefined || !isFloat(operandAt(kernel, position).dtype)) {
-    throw new CompilerBug("the CPU target", `${kernel.name} reads or writes a${position} in a way attention cannot`);
-  }
-  const [queries, keys, head] = [QUERIES, KEYS, HEAD].map((axis) => access.strides[axis] ?? ZERO) as [Dim, Dim, Dim];
-  const text = (dim: Dim): string => dimText(scope.frame, dim);
-  return { at: pointerTo(scope, position), row: text(queries === ZERO ? keys : queries), step: text(head) };
-}
-
-const operandAt = (kernel: AnyAttention, access: number) => kernel.operands[kernel.accesses[access]!.operand]!;
-
-/** The segments of the keys, as C++: where each begins, how long it can be, and how long it is for this sample. */
-function maskView(scope: Scope, kernel: AnyAttention) {
-  let first: Dim = ZERO;
-  const segments = kernel.mask.segments.map(({ extent, lengths }) => {
-    const segment = {
-      first: dimText(scope.frame, first),
-      extent: printExtent(scope.frame, extent),
-      length: placeOf(scope, lengths),
-    };
-    first = add(first, extent);
-    return segment;
-  });
-  return { segments };
-}
-
-function printExtent(frame: Frame, extent: Dim): string {
-  const text = dimText(frame, extent);
-  return /^\d+$/.test(text) ? `int64_t(${text})` : text;
 }

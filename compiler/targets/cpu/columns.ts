@@ -11,14 +11,16 @@ import {
   ZERO,
   type Dim,
 } from "../../graph/dim.ts";
-import { collapse, elementsOf } from "../../kernels/collapse.ts";
+import { elementsOf } from "../../kernels/collapse.ts";
 import type { ColumnsKernel } from "../../kernels/kernel.ts";
-import { accumulatorOf } from "./accumulate.ts";
-import { dimText, headOf, openFrame, type Frame } from "./context.ts";
+import { accumulatorOf } from "../code/accumulate.ts";
+import { dimText, headOf, openFrame } from "../code/context.ts";
+import { wholeIndices } from "../code/indices.ts";
+import { collapseColumns, linearText, partsOf } from "../code/reduction-axes.ts";
 import { divisor, runs, type Runs } from "./runs.ts";
-import { emitValues, openScope, storeStatements } from "./scope.ts";
+import { emitValues, openScope, storeStatements } from "../code/scope.ts";
+import { argumentLines } from "./launch.ts";
 import type { Generated } from "./target.ts";
-import { wholeIndices } from "./walk.ts";
 
 /** A task takes whole rows while its sums fit the first level of cache (and the stack), else blocks of equal width. */
 const MOST_SUMS = 6144;
@@ -87,6 +89,7 @@ export function columns(kernel: ColumnsKernel): Generated {
     template: "columns.cpp",
     context: {
       ...headOf(frame),
+      arguments: argumentLines(frame),
       block,
       chunkRows: dimText(frame, chunkRows),
       rows: divisor(dimText(frame, rowCount)),
@@ -109,48 +112,3 @@ export function columns(kernel: ColumnsKernel): Generated {
 /** The width of about equal blocks of no more than `most` columns, whole cache lines each. */
 const blockOf = (width: number, most: number): number =>
   width === Infinity ? most : Math.ceil(width / Math.ceil(width / most) / 16) * 16;
-
-/** Axes by what they are here: `outer` are kept and stand before a reduced one, `columns` are kept and come last. */
-interface Parts {
-  readonly outer: readonly number[];
-  readonly rows: readonly number[];
-  readonly columns: readonly number[];
-}
-
-function kindsOf(reduced: readonly boolean[]): (axis: number) => keyof Parts {
-  const last = reduced.lastIndexOf(true);
-  return (axis) => (reduced[axis] === true ? "rows" : axis < last ? "outer" : "columns");
-}
-
-function partsOf({ axes, reduced }: ColumnsKernel): Parts {
-  const kindOf = kindsOf(reduced);
-  const of = (kind: keyof Parts): number[] => axes.map((_, axis) => axis).filter((axis) => kindOf(axis) === kind);
-  return { outer: of("outer"), rows: of("rows"), columns: of("columns") };
-}
-
-function collapseColumns(kernel: ColumnsKernel): ColumnsKernel {
-  const roots = [...kernel.stores, ...kernel.reductions].map((part) => part.value);
-  const { axes, accesses, groups, rewrite } = collapse(kernel, roots, kindsOf(kernel.reduced));
-  return {
-    ...kernel,
-    axes,
-    accesses,
-    reduced: groups.map(([first = 0]) => kernel.reduced[first] === true),
-    reductions: kernel.reductions.map((reduction) => ({ ...reduction, value: rewrite(reduction.value) })),
-    stores: kernel.stores.map((store) => ({ ...store, value: rewrite(store.value) })),
-  };
-}
-
-/** The row-major number of an element over all axes, in the order of the kernel. */
-function linearText(frame: Frame, parts: Parts, position: string): string {
-  const { axes } = frame.kernel;
-  const indices = new Map<number, string>();
-  for (const [name, list] of [["outer", parts.outer] as const, ["row", parts.rows] as const]) {
-    for (const [axis, text] of wholeIndices(frame, { name, axes: list }).indices) indices.set(axis, text);
-  }
-  const terms = [...indices].map(([axis, index]) => {
-    const inside = dimText(frame, elementsOf(axes.slice(axis + 1)));
-    return inside === "1" ? index : `${index} * ${inside}`;
-  });
-  return [...terms, position].join(" + ");
-}

@@ -2,12 +2,14 @@
 import type { ScalarType } from "../../../contract/dtype.ts";
 import { staticValue, ZERO, type Dim } from "../../graph/dim.ts";
 import type { Expression } from "../../notation/expression.ts";
-import { dimText, headOf, scaledText, type Frame } from "./context.ts";
-import { isDirectRight, strideAlong, type Contraction, type Side } from "./contract-axes.ts";
+import { dimText, scaledText, type Frame } from "../code/context.ts";
+import { wholeIndices, type Range } from "../code/indices.ts";
+import { isDirectRight, strideAlong, type Contraction, type Side } from "../code/contract-axes.ts";
 import type { Blocks } from "./contract-blocks.ts";
-import { convert } from "./print.ts";
-import { emitValues, openScope, pointerTo, type Scope } from "./scope.ts";
-import { walk, wholeIndices, type Range, type Walk } from "./walk.ts";
+import { convert } from "../code/print.ts";
+import { emitValues, openScope, pointerTo, type Scope } from "../code/scope.ts";
+import { argumentLines } from "./launch.ts";
+import { walk, type Walk } from "./walk.ts";
 
 export interface Setting {
   readonly contraction: Contraction;
@@ -28,7 +30,7 @@ export const linesOf = (of: Walk): string[] => [...of.lines, ...of.outerLines, .
 /** The declarations of those operands, sizes and scalars that lines of C++ mention. */
 export function argumentsOf(frame: Frame, lines: readonly string[]): string[] {
   const words = new Set(lines.flatMap((line) => line.match(/\w+/g) ?? []));
-  return headOf(frame).arguments.filter((line) => words.has(/(\w+) = /.exec(line)?.[1] ?? ""));
+  return argumentLines(frame).filter((line) => words.has(/(\w+) = /.exec(line)?.[1] ?? ""));
 }
 
 export interface SideView {

@@ -9,12 +9,12 @@
 import type { ScalarType } from "../../../contract/dtype.ts";
 import { ceilDiv, multiply, ONE, toDim, ZERO, type Dim } from "../../graph/dim.ts";
 import type { ContractKernel } from "../../kernels/kernel.ts";
-import { dimText, headOf, openFrame, scaledText } from "./context.ts";
-import { arrange, sizeOf } from "./contract-axes.ts";
+import { dimText, headOf, openFrame, scaledText } from "../code/context.ts";
+import { arrange, sizeOf, vectorCost } from "../code/contract-axes.ts";
 import { chooseBlocks, paddedBytes } from "./contract-blocks.ts";
 import { argumentsOf, COLUMN, leftView, linesOf, rightView, ROW, SAMPLE, type Setting } from "./contract-sides.ts";
-import { REGISTER_TYPES } from "./print.ts";
-import { emitStores } from "./scope.ts";
+import { REGISTER_TYPES } from "../code/print.ts";
+import { emitStores } from "../code/scope.ts";
 import type { Generated } from "./target.ts";
 import { walk, type Walk } from "./walk.ts";
 
@@ -31,7 +31,7 @@ const ELEMENTS: Readonly<Record<ScalarType, { readonly cpp: string; readonly byt
 const SLICE = 16;
 
 export function contract(given: ContractKernel): Generated {
-  const contraction = arrange(given);
+  const contraction = arrange(given, vectorCost);
   const { kernel, axes } = contraction;
   const type = productType(kernel.left.type, kernel.right.type);
   const element = ELEMENTS[type];

@@ -1,14 +1,16 @@
 /** Row reductions on a CPU: what `templates/cpu/rows.cpp.hbs` and `rows_split.cpp.hbs` need to know. */
 import { ceilDiv, constant, floorDiv, max, multiply, ONE, staticValue, toDim, ZERO } from "../../graph/dim.ts";
-import { collapse, elementsOf } from "../../kernels/collapse.ts";
+import { elementsOf } from "../../kernels/collapse.ts";
 import type { Reduction, RowsKernel } from "../../kernels/kernel.ts";
-import { accumulatorOf, clausesOf, type Accumulator } from "./accumulate.ts";
-import { dimText, headOf, openFrame, scaledText, type Frame } from "./context.ts";
-import { REGISTER_TYPES } from "./print.ts";
+import { accumulatorOf, clausesOf, type Accumulator } from "../code/accumulate.ts";
+import { dimText, headOf, openFrame, scaledText, type Frame } from "../code/context.ts";
+import { wholeIndices } from "../code/indices.ts";
+import { collapseRows } from "../code/reduction-axes.ts";
+import { REGISTER_TYPES } from "../code/print.ts";
 import { divisor, runs } from "./runs.ts";
-import { emitValues, openScope, storeStatements, takeLines, type Scope } from "./scope.ts";
+import { emitValues, openScope, storeStatements, takeLines, type Scope } from "../code/scope.ts";
+import { argumentLines } from "./launch.ts";
 import type { Generated } from "./target.ts";
-import { wholeIndices } from "./walk.ts";
 
 /** Elements of a task. */
 const BLOCK = 16384;
@@ -25,24 +27,6 @@ export function rows(kernel: RowsKernel): Generated {
   const onlySums = kernel.stages.length === 1 && kernel.perRow.every((perRow) => perRow);
   const long = (staticValue(inner) ?? Infinity) > BLOCK;
   return onlySums && long ? splitRows(kernel, collapsed) : wholeRows(kernel, collapsed);
-}
-
-function collapseRows(kernel: RowsKernel): RowsKernel {
-  const roots = [
-    ...kernel.stores.map((store) => store.value),
-    ...kernel.stages.flatMap((stage) => stage.map((reduction) => reduction.value)),
-  ];
-  const { axes, accesses, groups, rewrite } = collapse(kernel, roots, (axis) => axis < kernel.outer);
-  const outer = groups.filter(([first = 0]) => first < kernel.outer).length;
-  const bare = outer === axes.length; // a row of one element, without an axis of its own
-  return {
-    ...kernel,
-    outer,
-    axes: bare ? [...axes, { name: "element", size: ONE }] : axes,
-    accesses: bare ? accesses.map((access) => ({ ...access, strides: [...access.strides, ZERO] })) : accesses,
-    stages: kernel.stages.map((stage) => stage.map((part) => ({ ...part, value: rewrite(part.value) }))),
-    stores: kernel.stores.map((store) => ({ ...store, value: rewrite(store.value) })),
-  };
 }
 
 /** A reduction with its accumulators: `r0_run` inside one run, `r0_sum` across runs, `r0` the value. */
@@ -121,6 +105,7 @@ function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
     template: "rows.cpp",
     context: {
       ...headOf(frame),
+      arguments: argumentLines(frame),
       block: BLOCK,
       blockRows: dimText(frame, blockRows),
       rows: dimText(frame, rowCount),
@@ -209,6 +194,7 @@ function splitRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
     template: "rows_split.cpp",
     context: {
       ...headOf(frame),
+      arguments: argumentLines(frame),
       chunk: CHUNK,
       length: divisor(dimText(frame, length)),
       rows: divisor(dimText(frame, rowCount)),

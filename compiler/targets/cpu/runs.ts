@@ -3,8 +3,8 @@
  * one: within a run every access has one stride, so the loop becomes vector code. Structure: `_runs_begin.cpp.hbs`
  * and `_runs_end.cpp.hbs`.
  */
-import { dimText, type Frame } from "./context.ts";
-import { openScope, type Scope } from "./scope.ts";
+import { dimText, type Frame } from "../code/context.ts";
+import { openScope, type Scope } from "../code/scope.ts";
 
 /** What the partials need. With a single axis there is one run and no loop around it. */
 export interface Runs {

@@ -3,16 +3,9 @@
  * elements along its innermost axis. Within a run every access has one stride, so that the loop becomes vector code
  * whatever the other axes do. The partial `_walk.cpp.hbs` is their structure.
  */
-import type { Dim } from "../../graph/dim.ts";
-import { multiply, ONE } from "../../graph/dim.ts";
-import { dimText, type Frame } from "./context.ts";
-import { openScope, type Scope } from "./scope.ts";
-
-/** A role as the template names it: `row` runs from `row_first` to `row_last`. */
-export interface Range {
-  readonly name: string;
-  readonly axes: readonly number[];
-}
+import { dimText, type Frame } from "../code/context.ts";
+import { digits, wholeIndices, type Range } from "../code/indices.ts";
+import { openScope, type Scope } from "../code/scope.ts";
 
 export interface Walk {
   readonly outer: string;
@@ -56,33 +49,6 @@ export function walk(frame: Frame, parts: WalkParts): Walk {
     elementLines: element.lines,
   };
 }
-
-/** The indices along the axes of a role, from the one number that counts their elements. */
-export function wholeIndices(frame: Frame, { name, axes }: Range): { lines: string[]; indices: Map<number, string> } {
-  const [only] = axes;
-  if (axes.length === 1 && only !== undefined) return { lines: [], indices: new Map([[only, name]]) };
-  return digits(frame, name, axes);
-}
-
-/** The mixed-radix digits of a number, the last axis counting fastest. */
-function digits(frame: Frame, number: string, axes: readonly number[]) {
-  const lines: string[] = [];
-  const indices = new Map<number, string>();
-  axes.forEach((axis, position) => {
-    const inside: Dim = multiply(ONE, ...axes.slice(position + 1).map((later) => frame.kernel.axes[later]!.size));
-    const quotient = inside === ONE ? number : `${number} / ${divisor(frame, inside)}`;
-    const size = frame.kernel.axes[axis]!.size;
-    const name = frame.indices[axis]!;
-    lines.push(`const int64_t ${name} = ${position === 0 ? quotient : `${quotient} % ${divisor(frame, size)}`};`);
-    indices.set(axis, name);
-  });
-  return { lines, indices };
-}
-
-const divisor = (frame: Frame, dim: Dim): string => {
-  const text = dimText(frame, dim);
-  return /^[\w]+$/.test(text) ? text : `(${text})`;
-};
 
 /** A run starts at the range's own variable and has `count` elements; `at` counts them. */
 function runIndices(frame: Frame, { name, axes }: Range) {

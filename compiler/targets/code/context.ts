@@ -1,12 +1,11 @@
 /**
- * What every generated CPU kernel has in common: names for its operands, sizes and scalars, the head that fetches them
- * from the launch, and the C++ text of dims and offsets.
+ * What every generated kernel has in common: names for its operands, sizes and scalars, the head that describes them,
+ * and the C++ text of dims and offsets.
  */
 import { CompilerBug } from "../../../contract/diagnostic.ts";
 import type { Dim } from "../../graph/dim.ts";
 import { printDim, staticValue } from "../../graph/dim.ts";
 import type { Access, Kernel } from "../../kernels/kernel.ts";
-import { ELEMENT_TYPES, REGISTER_TYPES } from "./print.ts";
 
 /** A kernel with the C++ names of everything it is launched with. All names are distinct identifiers. */
 export interface Frame {
@@ -42,40 +41,19 @@ export function openFrame(kernel: Kernel, shown: Kernel = kernel): Frame {
   });
 }
 
-/** What the partial `head` and the partial `arguments` need: see templates/cpu. */
+/** What the partial `head` of every target needs. */
 export interface Head {
   readonly name: string;
   readonly formula: string;
   /** One line per operand: name, axes, type, role. */
   readonly shapes: readonly string[];
-  readonly arguments: readonly string[];
 }
 
-export function headOf(frame: Frame): Head {
-  const { kernel } = frame;
-  return {
-    name: kernel.name,
-    formula: kernel.formula,
-    shapes: shapeLines(frame),
-    arguments: argumentLines(frame),
-  };
-}
-
-/** Declarations that fetch sizes, operands and scalars (`s0 s1 …`) from the launch. */
-function argumentLines(frame: Frame): string[] {
-  const { kernel } = frame;
-  return [
-    ...kernel.symbols.map((symbol, i) => `const int64_t ${frame.sizes.get(symbol) ?? ""} = launch->sizes[${i}];`),
-    ...kernel.operands.map((operand, i) => {
-      const type = `${operand.role === "read" ? "const " : ""}${ELEMENT_TYPES[operand.dtype]}*`;
-      return `${type} const ${frame.operands[i] ?? ""} = static_cast<${type}>(launch->buffers[${i}]);`;
-    }),
-    ...kernel.scalars.map((type, i) => {
-      const cpp = REGISTER_TYPES[type];
-      return `const ${cpp} s${i} = static_cast<${cpp}>(launch->scalars[${i}]);`;
-    }),
-  ];
-}
+export const headOf = (frame: Frame): Head => ({
+  name: frame.kernel.name,
+  formula: frame.kernel.formula,
+  shapes: shapeLines(frame),
+});
 
 function shapeLines(frame: Frame): string[] {
   const kernel = frame.shown;
@@ -104,7 +82,7 @@ export function dimText(frame: Frame, dim: Dim): string {
       if (factor.kind === "symbol") {
         const name = frame.sizes.get(factor.name);
         if (name === undefined) {
-          throw new CompilerBug("targets/cpu", `kernel ${frame.kernel.name} does not list the size ${factor.name}`);
+          throw new CompilerBug("targets", `kernel ${frame.kernel.name} does not list the size ${factor.name}`);
         }
         return name;
       }

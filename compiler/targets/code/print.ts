@@ -98,7 +98,7 @@ type PrintCall = (args: readonly Text[], types: readonly ScalarType[], result: S
 /** The text of a call of `name` whose arguments have these texts and types. */
 export function printCall(name: string, args: readonly Text[], types: readonly ScalarType[], result: ScalarType): Text {
   const print = CALLS.get(name);
-  if (print === undefined) throw new CompilerBug("targets/cpu", `the printer does not know the function ${name}`);
+  if (print === undefined) throw new CompilerBug("targets", `the printer does not know the function ${name}`);
   return print(args, types, result);
 }
 

@@ -162,8 +162,7 @@ export function accessDepth(scope: Scope, position: number): number {
 
 function accessAt(scope: Scope, position: number): Access {
   const access = scope.frame.kernel.accesses[position];
-  if (access === undefined)
-    throw new CompilerBug("targets/cpu", `kernel ${scope.frame.kernel.name} has no a${position}`);
+  if (access === undefined) throw new CompilerBug("targets", `kernel ${scope.frame.kernel.name} has no a${position}`);
   return access;
 }
 
@@ -176,7 +175,7 @@ function variableText(scope: Scope, name: string, type: ScalarType): Text {
     const text = at.variables.get(name);
     if (text !== undefined) return primary(text);
   }
-  throw new CompilerBug("targets/cpu", `${name} has no value where kernel ${scope.frame.kernel.name} needs it`);
+  throw new CompilerBug("targets", `${name} has no value where kernel ${scope.frame.kernel.name} needs it`);
 }
 
 /** The 64-bit text of an index variable; undefined for any other. */

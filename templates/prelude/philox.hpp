@@ -11,7 +11,7 @@ namespace soracc {
 SORACC_INLINE void philox(uint32_t seed, uint32_t step, uint32_t path, int64_t index, uint32_t& w0, uint32_t& w1) {
   uint32_t a = static_cast<uint32_t>(index), b = static_cast<uint32_t>(static_cast<uint64_t>(index) >> 32);
   uint32_t c = step, d = 0, key_a = seed, key_b = path;
-#pragma GCC unroll 10
+  SORACC_UNROLLED(10)
   for (int round = 0; round < 10; ++round) {
     const uint64_t product_a = uint64_t(0xd2511f53u) * a;
     const uint64_t product_b = uint64_t(0xcd9e8d57u) * c;

@@ -11,6 +11,8 @@ export interface Accumulator {
   readonly zero: string;
   /** The reduction of `#pragma omp simd reduction`; `largest` and `smallest` are the prelude's and keep NaN. */
   readonly clause: string;
+  /** How two accumulators become one: a name of `templates/cuda/prelude/block.cuh`. */
+  readonly combine: "Sum" | "Largest" | "Smallest" | "Any" | "All";
   /** The statement that takes a value, or a run's result, into an accumulator. */
   readonly take: (into: string, value: string) => string;
   /** The accumulated value as the type of the reduction's expression. */
@@ -24,6 +26,7 @@ const sum = (type: ScalarType, wide: string, zero: string): Accumulator => ({
   wide,
   zero,
   clause: "+",
+  combine: "Sum",
   take: add,
   result: wide === REGISTER_TYPES[type] ? same : (text) => `${REGISTER_TYPES[type]}(${text})`,
 });
@@ -36,6 +39,7 @@ const extreme =
     wide: REGISTER_TYPES[type],
     zero,
     clause,
+    combine: call === "max" ? "Largest" : "Smallest",
     take: (into, value) => `${into} = ${call}(${into}, ${value});`,
     result: same,
   });
@@ -49,6 +53,7 @@ const truth = (operator: "|" | "&", zero: string): Accumulator => ({
   wide: "uint32_t",
   zero,
   clause: operator,
+  combine: operator === "|" ? "Any" : "All",
   take: (into, value) => `${into} ${operator}= ${value};`,
   result: (text) => `(${text} != 0)`,
 });
@@ -59,6 +64,7 @@ const WRAPPING: Accumulator = {
   wide: "uint32_t",
   zero: "0",
   clause: "+",
+  combine: "Sum",
   take: (into, value) => `${into} += static_cast<uint32_t>(${value});`,
   result: (text) => `int32_t(${text})`,
 };

@@ -43,8 +43,8 @@ interface Merged {
 
 const ROLES: readonly ContractRole[] = ["batch", "m", "n", "k"];
 
-/** The contraction in the cheaper of its two orientations. */
-export function arrange(kernel: ContractKernel): Contraction {
+/** The contraction in the cheaper of its two orientations; `cost` weighs them. */
+export function arrange(kernel: ContractKernel, cost: (contraction: Contraction) => number): Contraction {
   const merged = mergeAxes(kernel);
   const swappedSides = { ...merged, kernel: swap(merged.kernel) };
   const [asIs, swapped] = [orient(merged, false), orient(swappedSides, true)];
@@ -214,8 +214,8 @@ function sideOf(
 }
 
 /** A size to decide by, where the program leaves it open. */
-const guess = (size: Dim): number =>
-  evaluateSize(toSize(size), new Map(symbolsOf(size).map((name): [string, number] => [name, 256])));
+export const guess = (size: Dim, each = 256): number =>
+  evaluateSize(toSize(size), new Map(symbolsOf(size).map((name): [string, number] => [name, each])));
 
 export const sizeOf = (kernel: ContractKernel, axes: readonly number[]): Dim =>
   elementsOf(axes.map((axis): Axis => kernel.axes[axis]!));
@@ -233,17 +233,21 @@ export function isDirectRight({ kernel, axes, right }: Contraction, line: number
   return columns !== undefined && columns % line === 0 && strideAlong(kernel.accesses[right.plain]!, axes.n) === ONE;
 }
 
+/** Accesses of the stores, reads included, that walk the innermost axis of n neither one by one nor not at all. */
+export function scatteredAccesses({ kernel, axes }: Contraction): number {
+  const innermost = axes.n.at(-1);
+  return epilogueAccesses(kernel).filter((access) => {
+    const stride = innermost === undefined ? ONE : kernel.accesses[access]!.strides[innermost]!;
+    return stride !== ONE && staticValue(stride) !== 0;
+  }).length;
+}
+
 /** Rough cycles of a contraction with vectors of 16: products, packing, and stores that have to be scattered. */
-function cost(contraction: Contraction): number {
+export function vectorCost(contraction: Contraction): number {
   const { kernel, axes, left, right } = contraction;
   const [m, n, k] = [axes.m, axes.n, axes.k].map((of) => guess(sizeOf(kernel, of))) as [number, number, number];
   const products = m * Math.ceil(n / 16) * k;
   const packRight = isDirectRight(contraction, 16) ? 0 : n * k * (right.along === "n" ? 0.3 : 1);
   const packLeft = left.plain === undefined ? 0.3 * m * k : 0;
-  const innermost = axes.n.at(-1);
-  const scattered = epilogueAccesses(kernel).filter((access) => {
-    const stride = innermost === undefined ? ONE : kernel.accesses[access]!.strides[innermost]!;
-    return stride !== ONE && staticValue(stride) !== 0;
-  });
-  return products + packRight + packLeft + 2 * scattered.length * m * n;
+  return products + packRight + packLeft + 2 * scatteredAccesses(contraction) * m * n;
 }

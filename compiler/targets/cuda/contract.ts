@@ -1,0 +1,172 @@
+/**
+ * Contractions on a GPU: what `templates/cuda/contract.cu.hbs` needs to know.
+ *
+ * bf16, f16 and f32 are multiplied by the tensor cores (`prelude/tile.cuh`); a side that does not lie in memory as a
+ * matrix of the product's type is computed into one first, in a phase of its own. The other types take
+ * `contract_plain.cu.hbs`, which evaluates both sides into shared memory.
+ */
+import type { Arch } from "../../../contract/plan.ts";
+import { ceilDiv, constant, floorDiv, max, min, multiply, ONE, staticValue, ZERO, type Dim } from "../../graph/dim.ts";
+import type { ContractKernel } from "../../kernels/kernel.ts";
+import { dimText, openFrame, scaledText, type Frame } from "../code/context.ts";
+import { arrange, guess, scatteredAccesses, sizeOf, type Contraction } from "../code/contract-axes.ts";
+import { wholeIndices } from "../code/indices.ts";
+import { REGISTER_TYPES } from "../code/print.ts";
+import { openScope, storeStatements } from "../code/scope.ts";
+import { plainContract } from "./contract-plain.ts";
+import { productOf, sideOf, type Product, type SideView } from "./contract-sides.ts";
+import { cudaHead, type Workspace } from "./launch.ts";
+import type { Generated, Phase } from "./target.ts";
+
+/** Threads of the phases that compute a side, and that add chunks. */
+export const ELEMENT_THREADS = 256;
+export const ELEMENTS_OF_THREAD = 4;
+
+/** Blocks that keep a large GPU busy, and the least steps of k that are worth a chunk of their own. */
+const ENOUGH_BLOCKS = 256;
+const SHORTEST_CHUNK = 1024;
+
+/** A contraction with the sizes that everything is decided by. */
+export interface Setting {
+  readonly contraction: Contraction;
+  readonly frame: Frame;
+  readonly product: Product;
+  readonly sizes: { readonly batch: Dim; readonly m: Dim; readonly n: Dim; readonly k: Dim };
+}
+
+export function contract(given: ContractKernel, _arch: Arch): Generated {
+  const contraction = arrange(given, scatteredAccesses);
+  const { kernel, axes } = contraction;
+  const frame = openFrame(kernel, given);
+  const sizes = {
+    batch: sizeOf(kernel, axes.batch),
+    m: sizeOf(kernel, axes.m),
+    n: sizeOf(kernel, axes.n),
+    k: sizeOf(kernel, axes.k),
+  };
+  const product = productOf(kernel);
+  if (product === undefined) return plainContract({ contraction, frame, sizes });
+  const setting: Setting = { contraction, frame, product, sizes };
+  const [left, right] = [sideOf(setting, "left"), sideOf(setting, "right")];
+  const tile = tileOf(sizes);
+  const split = splitOf(sizes, tile, product);
+  const partial: Workspace | undefined = split && {
+    name: frame.fresh("partial"),
+    type: "float",
+    bytes: multiply(sizes.batch, split.chunks, sizes.m, sizes.n, 4),
+  };
+  const workspaces = [left.workspace, right.workspace, partial].filter((one) => one !== undefined);
+  const tiles = multiply(ceilDiv(sizes.m, tile.rows), ceilDiv(sizes.n, tile.columns));
+  const packs = [left, right].flatMap(({ pack }) => (pack === undefined ? [] : [pack]));
+  const multiplyPhase: Phase = {
+    blocks: multiply(sizes.batch, split?.chunks ?? ONE, tiles),
+    threads: tile.warpRows * tile.warpColumns * 32,
+    sharedBytes: sharedBytes(tile),
+  };
+  const elementPhase = (elements: Dim): Phase => ({
+    blocks: ceilDiv(elements, ELEMENT_THREADS * ELEMENTS_OF_THREAD),
+    threads: ELEMENT_THREADS,
+    sharedBytes: 0,
+  });
+  return {
+    template: "contract.cu",
+    context: {
+      ...cudaHead(frame, { workspaces, includes: ["tile.cuh"] }),
+      ...{ swapped: contraction.swapped, element: product.element, tile, threads: multiplyPhase.threads },
+      elementThreads: ELEMENT_THREADS,
+      elementsOfThread: ELEMENTS_OF_THREAD,
+      packs: packs.map((pack, phase) => ({ ...pack, phase })),
+      ...{ left, right },
+      sizes: { m: dimText(frame, sizes.m), n: dimText(frame, sizes.n), k: dimText(frame, sizes.k) },
+      batch: dimText(frame, sizes.batch),
+      split: split && {
+        chunks: dimText(frame, split.chunks),
+        length: dimText(frame, split.length),
+        partial: partial!.name,
+      },
+      epilogue: epilogueOf(frame, contraction, "f32"),
+      phases: { multiply: packs.length, combine: packs.length + 1 },
+    },
+    phases: [
+      ...packs.map((pack) => elementPhase(pack.elements)),
+      multiplyPhase,
+      ...(split === undefined ? [] : [elementPhase(multiply(sizes.batch, sizes.m, sizes.n))]),
+    ],
+    workspaces,
+  };
+}
+
+export interface TileChoice {
+  readonly rows: number;
+  readonly columns: number;
+  /** Warps stand in a grid over the tile. */
+  readonly warpRows: number;
+  readonly warpColumns: number;
+}
+
+/** The fewest tiles that waste little: narrow ones where the product is narrow. */
+function tileOf({ m, n }: Setting["sizes"]): TileChoice {
+  const columns = staticValue(n) ?? Infinity;
+  const rows = staticValue(m) ?? guess(m, 64);
+  if (columns <= 32) return { rows: 128, columns: 32, warpRows: 4, warpColumns: 1 };
+  if (rows <= 64 || columns <= 64) return { rows: 64, columns: 64, warpRows: 2, warpColumns: 2 };
+  return { rows: 128, columns: 128, warpRows: 2, warpColumns: 4 };
+}
+
+/** `BlockProduct::SHARED_BYTES`: four stages of 64 bytes of k, or the sums. */
+const sharedBytes = ({ rows, columns }: TileChoice): number =>
+  Math.max(4 * 64 * (rows + columns), 4 * rows * (columns + 8));
+
+/** Gradients of weights have few outputs and long sums: chunks of k go to different blocks and are added in order. */
+function splitOf({ batch, m, n, k }: Setting["sizes"], tile: TileChoice, product: Product) {
+  const isFixed = staticValue(multiply(batch, m, n)) !== undefined;
+  if (!isFixed || staticValue(k) !== undefined) return undefined;
+  const blocks = multiply(batch, ceilDiv(m, tile.rows), ceilDiv(n, tile.columns));
+  const wanted = Math.floor(ENOUGH_BLOCKS / (staticValue(blocks) ?? ENOUGH_BLOCKS));
+  if (wanted < 2) return undefined;
+  const chunks = max(ONE, min(constant(wanted), floorDiv(k, SHORTEST_CHUNK)));
+  // Whole steps of the main loop, so that only the last chunk ends between two.
+  const depth = 64 / product.bytes;
+  return { chunks, length: multiply(ceilDiv(ceilDiv(k, chunks), depth), depth) };
+}
+
+/** Statements that store one element of the product, by what they depend on. */
+export interface Epilogue {
+  readonly settled: readonly string[];
+  readonly sampleLines: readonly string[];
+  readonly rowLines: readonly string[];
+  readonly columnLines: readonly string[];
+  readonly body: readonly string[];
+}
+
+export function epilogueOf(
+  frame: Frame,
+  { kernel, axes, linear }: Contraction,
+  register: "f64" | "f32" | "i32" | "u32",
+): Epilogue {
+  const sample = wholeIndices(frame, { name: "sample", axes: axes.batch });
+  const row = wholeIndices(frame, { name: "row", axes: axes.m });
+  const column = wholeIndices(frame, { name: "column", axes: axes.n });
+  const indices = new Map([...sample.indices, ...row.indices, ...column.indices]);
+  const terms = linear?.flatMap((stride, axis) => {
+    const index = indices.get(axis);
+    return index === undefined || stride === ZERO ? [] : [scaledText(frame, index, stride)];
+  });
+  const variables = new Map([["acc", `${REGISTER_TYPES[register]}(sum)`]]);
+  if (register === "f32" || register === "f64") variables.set("acc", "sum");
+  if (terms !== undefined) variables.set("linear", terms.length === 0 ? "int64_t(0)" : terms.join(" + "));
+  const settled = openScope(frame, undefined);
+  const sampleScope = openScope(frame, settled, { axes: sample.indices });
+  const rowScope = openScope(frame, sampleScope, { axes: row.indices });
+  const element = openScope(frame, rowScope, { axes: column.indices, variables });
+  const stores = storeStatements(element, kernel.stores);
+  return {
+    settled: settled.lines,
+    sampleLines: [...sample.lines, ...sampleScope.lines],
+    rowLines: [...row.lines, ...rowScope.lines],
+    columnLines: column.lines,
+    body: [...element.lines, ...stores],
+  };
+}
+
+export type { SideView };

@@ -1,0 +1,200 @@
+/**
+ * Row reductions on a GPU: what `templates/cuda/rows.cu.hbs` and `rows_split.cu.hbs` need to know.
+ *
+ * A row belongs to as many lanes as it is worth: part of a warp, a warp, or a whole block. Few, long rows of which only
+ * sums are kept are cut into chunks that meet in a second phase.
+ */
+import { ceilDiv, multiply, staticValue, toDim } from "../../graph/dim.ts";
+import { elementsOf } from "../../kernels/collapse.ts";
+import type { Reduction, RowsKernel } from "../../kernels/kernel.ts";
+import { accumulatorOf, type Accumulator } from "../code/accumulate.ts";
+import { dimText, openFrame, scaledText, type Frame } from "../code/context.ts";
+import { wholeIndices } from "../code/indices.ts";
+import { REGISTER_TYPES } from "../code/print.ts";
+import { collapseRows } from "../code/reduction-axes.ts";
+import { emitValues, openScope, storeStatements, takeLines, type Scope } from "../code/scope.ts";
+import { cudaHead } from "./launch.ts";
+import type { Generated } from "./target.ts";
+
+const WARP = 32;
+/** Elements of a row from which a block takes it, and threads of that block. */
+const LONG_ROW = 2048;
+const ROW_THREADS = 256;
+/** Threads of a block that has many rows. */
+const MANY_THREADS = 128;
+/** A row of which only sums are kept is cut when it is longer than this; elements of a chunk. */
+const SPLIT_ROW = 32768;
+const CHUNK = 8192;
+
+interface Sum {
+  readonly reduction: Reduction;
+  readonly by: Accumulator;
+  /** The accumulator of a thread, and the value over the row. */
+  readonly part: string;
+  readonly value: string;
+}
+
+function sumsOf(stages: readonly (readonly Reduction[])[]): Sum[][] {
+  let number = 0;
+  return stages.map((stage) =>
+    stage.map((reduction) => {
+      const value = `r${number++}`;
+      return { reduction, by: accumulatorOf(reduction), part: `${value}_part`, value };
+    }),
+  );
+}
+
+const valuesOf = (sums: readonly Sum[]): Map<string, string> => new Map(sums.map(({ value }) => [value, value]));
+const partLines = (sums: readonly Sum[]): string[] => sums.map((s) => `${s.by.type} ${s.part} = ${s.by.zero};`);
+
+/** `const float r0 = …`: what the lanes of a row have found together. */
+function resultLine({ by, reduction, value }: Sum, reduced: string): string {
+  const type = REGISTER_TYPES[reduction.value.type];
+  return `const ${type} ${value} = ${type === by.type ? reduced : by.result(reduced)};`;
+}
+
+function accumulate(scope: Scope, sums: readonly Sum[]): string[] {
+  const values = emitValues(
+    scope,
+    sums.map((sum) => sum.reduction.value),
+  );
+  return sums.map((sum, i) => sum.by.take(sum.part, values[i]!.text));
+}
+
+/** Lanes that share a row: a power of two. */
+function lanesOf(length: number): number {
+  if (length > LONG_ROW) return ROW_THREADS;
+  let lanes = 1;
+  while (lanes < WARP && lanes < length) lanes *= 2;
+  return lanes;
+}
+
+export function rows(kernel: RowsKernel): Generated {
+  const collapsed = collapseRows(kernel);
+  const length = staticValue(elementsOf(collapsed.axes.slice(collapsed.outer))) ?? Infinity;
+  const onlySums = kernel.stages.length === 1 && kernel.perRow.every((perRow) => perRow);
+  return onlySums && length > SPLIT_ROW ? splitRows(kernel, collapsed) : wholeRows(kernel, collapsed);
+}
+
+function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
+  const frame = openFrame(collapsed, kernel);
+  const { axes, outer } = collapsed;
+  const rowCount = elementsOf(axes.slice(0, outer));
+  const length = elementsOf(axes.slice(outer));
+  const lanes = lanesOf(staticValue(length) ?? Infinity);
+  const threads = Math.max(lanes, MANY_THREADS);
+  const whole = lanes > WARP;
+  const warps = threads / WARP;
+  const rowIndices = wholeIndices(frame, { name: "row", axes: axes.slice(0, outer).map((_, axis) => axis) });
+  const settled = openScope(frame, undefined);
+  const stageSums = sumsOf(collapsed.stages);
+  const row = openScope(frame, settled, { axes: rowIndices.indices, variables: valuesOf(stageSums.flat()) });
+
+  let slots = 0;
+  const reduced = ({ by, part }: Sum): string => {
+    if (!whole) return `reduce_lanes<${by.combine}, ${lanes}>(${part})`;
+    const place = `reinterpret_cast<${by.type}*>(shared_memory() + ${8 * warps * slots++})`;
+    return `reduce_block<${by.combine}, ${threads}>(${part}, ${place})`;
+  };
+  const stages = stageSums.map((sums) => {
+    const sweep = openSweep(frame, row, outer);
+    const takes = accumulate(sweep.scope, sums);
+    const before = takeLines(row);
+    return {
+      before,
+      parts: partLines(sums),
+      body: [...sweep.lines, ...sweep.scope.lines, ...takes],
+      results: sums.map((sum) => resultLine(sum, reduced(sum))),
+    };
+  });
+
+  const perElement = collapsed.stores.filter((_, i) => collapsed.perRow[i] !== true);
+  const perRow = collapsed.stores.filter((_, i) => collapsed.perRow[i] === true);
+  const sweep = openSweep(frame, row, outer);
+  const elementStores = storeStatements(sweep.scope, perElement);
+  // Computed before the elements are stored, stored after: an element's place may be one that a row's value reads.
+  const after = storeStatements(row, perRow);
+  return {
+    template: "rows.cu",
+    context: {
+      ...cudaHead(frame),
+      ...{ threads, lanes, whole, rowsOfBlock: threads / lanes },
+      rows: dimText(frame, rowCount),
+      length: dimText(frame, length),
+      settled: settled.lines,
+      indices: rowIndices.lines,
+      stages,
+      before: row.lines,
+      stores: perElement.length === 0 ? undefined : [...sweep.lines, ...sweep.scope.lines, ...elementStores],
+      ordered: perElement.length > 0 && perRow.length > 0,
+      after,
+    },
+    phases: [{ blocks: ceilDiv(rowCount, threads / lanes), threads, sharedBytes: 8 * warps * slots }],
+    workspaces: [],
+  };
+}
+
+/** The elements of a row, counted by `at`. */
+function openSweep(frame: Frame, row: Scope, outer: number): { lines: readonly string[]; scope: Scope } {
+  const { axes } = frame.kernel;
+  const { lines, indices } = wholeIndices(frame, { name: "at", axes: axes.slice(outer).map((_, i) => outer + i) });
+  const linear = `${scaledText(frame, "row", elementsOf(axes.slice(outer)))} + at`;
+  return { lines, scope: openScope(frame, row, { axes: indices, variables: new Map([["linear", linear]]) }) };
+}
+
+/** Chunks of rows in the first phase, rows in the second. */
+function splitRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
+  const frame = openFrame(collapsed, kernel);
+  const { axes, outer } = collapsed;
+  const rowCount = elementsOf(axes.slice(0, outer));
+  const length = elementsOf(axes.slice(outer));
+  const chunks = ceilDiv(length, CHUNK);
+  const rowIndices = wholeIndices(frame, { name: "row", axes: axes.slice(0, outer).map((_, axis) => axis) });
+  const [sums = []] = sumsOf(collapsed.stages);
+  const workspaces = sums.map(({ by, value }) => ({
+    name: frame.fresh(`${value}_chunks`),
+    type: by.type,
+    bytes: multiply(rowCount, chunks, toDim(8)),
+  }));
+
+  const settled = openScope(frame, undefined);
+  const row = openScope(frame, settled, { axes: rowIndices.indices });
+  const sweep = openSweep(frame, row, outer);
+  const takes = accumulate(sweep.scope, sums);
+
+  const finishSettled = openScope(frame, undefined);
+  const finishRow = openScope(frame, finishSettled, { axes: rowIndices.indices, variables: valuesOf(sums) });
+  const stores = storeStatements(finishRow, collapsed.stores);
+  const warps = ROW_THREADS / WARP;
+  const place = (by: Accumulator, i: number): string =>
+    `reinterpret_cast<${by.type}*>(shared_memory() + ${8 * warps * i})`;
+  return {
+    template: "rows_split.cu",
+    context: {
+      ...cudaHead(frame, { workspaces }),
+      ...{ threads: ROW_THREADS, finishThreads: WARP, chunk: CHUNK },
+      rows: dimText(frame, rowCount),
+      length: dimText(frame, length),
+      settled: settled.lines,
+      indices: rowIndices.lines,
+      before: row.lines,
+      parts: partLines(sums),
+      body: [...sweep.lines, ...sweep.scope.lines, ...takes],
+      keeps: sums.map(({ by, part }, i) => ({
+        total: `reduce_block<${by.combine}, ${ROW_THREADS}>(${part}, ${place(by, i)})`,
+        chunks: workspaces[i]!.name,
+      })),
+      finish: {
+        settled: finishSettled.lines,
+        takes: sums.map(({ by, part }, i) => by.take(part, `${workspaces[i]!.name}[row * chunks + chunk]`)),
+        results: sums.map((sum) => resultLine(sum, `reduce_lanes<${sum.by.combine}>(${sum.part})`)),
+        stores: [...finishRow.lines, ...stores],
+      },
+    },
+    phases: [
+      { blocks: multiply(rowCount, chunks), threads: ROW_THREADS, sharedBytes: 8 * warps * sums.length },
+      { blocks: rowCount, threads: WARP, sharedBytes: 0 },
+    ],
+    workspaces,
+  };
+}
