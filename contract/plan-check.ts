@@ -5,7 +5,8 @@ import type { Size } from "./size.ts";
 
 /** The first thing that does not fit, in words; undefined when all is well. */
 export function findPlanFault(plan: Plan): string | undefined {
-  if ((plan.target === "cuda") !== (plan.arch !== undefined)) return `its target ${plan.target} has no such architecture`;
+  if ((plan.target === "cuda") !== (plan.arch !== undefined))
+    return `its target ${plan.target} has no such architecture`;
   const phases = new Map<string, string>();
   for (const kernel of plan.kernels) {
     const wrong = launchFault(plan, kernel);

@@ -3,7 +3,7 @@ import type { Plan } from "../../contract/plan.ts";
 import { takeUndecided } from "../../compiler/graph/shape.ts";
 import type { Edge, Program } from "../../compiler/graph/node.ts";
 import { nativeSources } from "../../compiler/emit/native-sources.ts";
-import { compilePlan, type Precision } from "../../compiler/pipeline.ts";
+import { compilePlan, CPU, type Precision, type Target } from "../../compiler/pipeline.ts";
 import { interpret } from "../../compiler/reference/interpret.ts";
 import { createCpuDevice } from "../../runtime/devices/cpu/device.ts";
 import type { Device } from "../../runtime/devices/device.ts";
@@ -32,9 +32,9 @@ export function program(
   };
 }
 
-export function planOf(programs: readonly Program[], precision: Precision = "f32"): Plan {
+export function planOf(programs: readonly Program[], precision: Precision = "f32", target: Target = CPU): Plan {
   const model = { name: "test", config: {}, preset: undefined, recipe: {} };
-  return compilePlan({ model, parameters: [], programs, precision }).plan;
+  return compilePlan({ model, parameters: [], programs, precision, target }).plan;
 }
 
 export type Values = ReadonlyMap<string, ArrayLike<number>>;

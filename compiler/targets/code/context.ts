@@ -22,12 +22,17 @@ export interface Frame {
   readonly fresh: (stem: string) => string;
 }
 
-export function openFrame(kernel: Kernel, shown: Kernel = kernel): Frame {
+/**
+ * @param shown the kernel as it was before its axes were collapsed
+ * @param words names that the target's prelude and templates use, beside those that every target keeps free
+ */
+export function openFrame(kernel: Kernel, shown: Kernel = kernel, words: ReadonlySet<string> = NO_WORDS): Frame {
   const taken = new Set<string>();
   const fresh = (stem: string): string => {
     const start = identifier(stem);
     let name = start;
-    for (let n = 2; taken.has(name) || RESERVED.has(name); n++) name = `${start}${/\d$/.test(start) ? "_" : ""}${n}`;
+    for (let n = 2; taken.has(name) || RESERVED.has(name) || words.has(name); n++)
+      name = `${start}${/\d$/.test(start) ? "_" : ""}${n}`;
     taken.add(name);
     return name;
   };
@@ -126,6 +131,8 @@ function identifier(stem: string): string {
   const plain = stem.replace(/[^A-Za-z0-9]+/g, "_").replace(/^_+|_+$/g, "");
   return /^[A-Za-z]/.test(plain) ? plain : `n${plain}`;
 }
+
+const NO_WORDS: ReadonlySet<string> = new Set();
 
 /** Words of C++ and names of the prelude and of the templates that an operand or a symbol could collide with. */
 const RESERVED: ReadonlySet<string> = new Set(

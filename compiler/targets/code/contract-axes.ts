@@ -7,7 +7,7 @@
  */
 import { isFloat } from "../../../contract/dtype.ts";
 import { evaluateSize } from "../../../contract/size.ts";
-import { ONE, staticValue, symbolsOf, toSize, type Dim } from "../../graph/dim.ts";
+import { multiply, ONE, staticValue, symbolsOf, toSize, ZERO, type Dim } from "../../graph/dim.ts";
 import { collapse, elementsOf } from "../../kernels/collapse.ts";
 import type { Access, Axis, ContractKernel, ContractRole } from "../../kernels/kernel.ts";
 import { substitute, variable, variablesOf, type Expression } from "../../notation/expression.ts";
@@ -225,6 +225,17 @@ export const strideAlong = (access: Access, axes: readonly number[]): Dim | unde
   const [axis] = axes;
   return axis === undefined ? undefined : access.strides[axis];
 };
+
+/** The stride of an access from one element of a role to the next, its axes counted as one; undefined where it varies. */
+export function strideOver(kernel: ContractKernel, access: Access, axes: readonly number[]): Dim | undefined {
+  const [last = ZERO, ...outer] = axes.map((axis) => access.strides[axis]!).toReversed();
+  let next = last;
+  const isEven = outer.every((stride, i) => {
+    next = multiply(next, kernel.axes[axes.at(-1 - i)!]!.size);
+    return stride === next;
+  });
+  return isEven ? last : undefined;
+}
 
 /** Whether `right` can be multiplied where it lies: rows of whole lines that are contiguous along n. */
 export function isDirectRight({ kernel, axes, right }: Contraction, line: number): boolean {

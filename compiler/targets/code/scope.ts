@@ -72,20 +72,24 @@ export function emitStores(scope: Scope, stores: readonly Store[]): void {
 
 /** Computes what is to be stored and gives the statements that store it, for where they do no harm to later reads. */
 export function storeStatements(scope: Scope, stores: readonly Store[]): string[] {
+  const values = storedValues(scope, stores);
+  return stores.map((store, i) => `${placeOf(scope, store.access)} = ${values[i]!.text.text};`);
+}
+
+/** Computes what is to be stored, as the register type that is assigned to the element. */
+export function storedValues(scope: Scope, stores: readonly Store[]): { text: Text; type: ScalarType }[] {
   const { kernel } = scope.frame;
   const values = emitValues(
     scope,
     stores.map((store) => store.value),
   );
   return stores.map((store, i) => {
-    const access = accessAt(scope, store.access);
-    const dtype = kernel.operands[access.operand]!.dtype;
+    const { dtype } = kernel.operands[accessAt(scope, store.access).operand]!;
     const from = store.value.type;
     const to = registerOf(dtype);
     // bf16 and f16 round a double themselves, once.
     const once = from === "f64" && to === "f32" && dtype !== "f32";
-    const value = once ? values[i]! : convert(values[i]!, from, to);
-    return `${placeOf(scope, store.access)} = ${value.text};`;
+    return once ? { text: values[i]!, type: from } : { text: convert(values[i]!, from, to), type: to };
   });
 }
 

@@ -19,10 +19,10 @@ import {
   view,
   type AnyAttention,
 } from "../code/attention-axes.ts";
-import { dimText, openFrame, type Frame } from "../code/context.ts";
+import { dimText, type Frame } from "../code/context.ts";
 import { ELEMENT_TYPES, printLiteral } from "../code/print.ts";
 import { takeLines, type Scope } from "../code/scope.ts";
-import { cudaHead, type Workspace } from "./launch.ts";
+import { cudaHead, openCudaFrame, type Workspace } from "./launch.ts";
 import type { Generated, Phase } from "./target.ts";
 
 /** The largest head whose output stays in registers. */
@@ -36,7 +36,7 @@ const WARP = 32;
 const PLAIN_THREADS = 128;
 
 export function attention(kernel: AttentionKernel, _arch: Arch): Generated {
-  const frame = openFrame(kernel);
+  const frame = openCudaFrame(kernel);
   const sizes = sizesOf(kernel);
   const scope = sampleScope(frame);
   const [q, k, v, o] = [kernel.q, kernel.k, kernel.v, kernel.o].map((access) => typedView(scope, access));
@@ -81,7 +81,7 @@ export function attention(kernel: AttentionKernel, _arch: Arch): Generated {
 }
 
 export function attentionGradient(kernel: AttentionGradientKernel, _arch: Arch): Generated {
-  const frame = openFrame(kernel);
+  const frame = openCudaFrame(kernel);
   const sizes = sizesOf(kernel);
   const element = elementOf(kernel, [kernel.q, kernel.k, kernel.v, kernel.doutput]);
   const deltas: Workspace = {

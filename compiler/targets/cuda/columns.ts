@@ -6,12 +6,12 @@ import { ceilDiv, multiply, staticValue, toDim, type Dim } from "../../graph/dim
 import { elementsOf } from "../../kernels/collapse.ts";
 import type { ColumnsKernel } from "../../kernels/kernel.ts";
 import { accumulatorOf } from "../code/accumulate.ts";
-import { dimText, openFrame } from "../code/context.ts";
+import { dimText } from "../code/context.ts";
 import { wholeIndices } from "../code/indices.ts";
 import { REGISTER_TYPES } from "../code/print.ts";
 import { collapseColumns, linearText, partsOf } from "../code/reduction-axes.ts";
 import { emitValues, openScope, storeStatements } from "../code/scope.ts";
-import { cudaHead } from "./launch.ts";
+import { cudaHead, openCudaFrame } from "./launch.ts";
 import type { Generated } from "./target.ts";
 
 const THREADS = 256;
@@ -22,7 +22,7 @@ const CHUNK = 512;
 
 export function columns(kernel: ColumnsKernel): Generated {
   const collapsed = collapseColumns(kernel);
-  const frame = openFrame(collapsed, kernel);
+  const frame = openCudaFrame(collapsed, kernel);
   const parts = partsOf(collapsed);
   const sizeOf = (axes: readonly number[]): Dim => elementsOf(axes.map((axis) => collapsed.axes[axis]!));
   const [outerCount, rowCount, columnCount] = [sizeOf(parts.outer), sizeOf(parts.rows), sizeOf(parts.columns)];

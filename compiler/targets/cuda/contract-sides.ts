@@ -6,10 +6,10 @@
  */
 import type { DType, ScalarType } from "../../../contract/dtype.ts";
 import { ceilDiv, constant, multiply, ONE, staticValue, ZERO, type Dim } from "../../graph/dim.ts";
-import type { Access, ContractKernel } from "../../kernels/kernel.ts";
+import type { ContractKernel } from "../../kernels/kernel.ts";
 import type { Expression } from "../../notation/expression.ts";
 import { dimText, scaledText } from "../code/context.ts";
-import { strideAlong, type Side } from "../code/contract-axes.ts";
+import { strideOver, type Side } from "../code/contract-axes.ts";
 import { wholeIndices } from "../code/indices.ts";
 import { convert } from "../code/print.ts";
 import { emitValues, openScope, pointerTo } from "../code/scope.ts";
@@ -59,8 +59,8 @@ export interface SideView {
   readonly pack: Pack | undefined;
   /** For a side that is read where it lies: its access. */
   readonly direct: number | undefined;
-  /** Elements from one row of the matrix to the next, and from one sample to the next; for a tensor map. */
-  readonly strides: { readonly row: Dim; readonly sample: Dim };
+  /** Elements from one row of the matrix to the next, and from one sample to the next where all are as far apart. */
+  readonly strides: { readonly row: Dim; readonly sample: Dim | undefined };
 }
 
 /** A phase that computes a side. */
@@ -86,8 +86,7 @@ const paddedTo = (size: Dim, elements: number): Dim => multiply(ceilDiv(size, el
 export function sideOf(setting: Setting, which: "left" | "right"): SideView {
   const { contraction, sizes } = setting;
   const own = which === "left" ? "m" : "n";
-  const side = contraction[which];
-  return directSide(setting, side, own, sizes[own]) ?? packedSide(setting, side, own, sizes[own], which);
+  return directSide(setting, contraction[which], own, sizes[own]) ?? packedSide(setting, which);
 }
 
 /** The side as it lies in memory: of the product's type, one axis each way, contiguous along one of them. */
@@ -99,8 +98,8 @@ function directSide(setting: Setting, side: Side, own: "m" | "n", ownSize: Dim):
   const access = kernel.accesses[position]!;
   const plain = access.lookups.length === 0 && access.guard === undefined;
   if (!plain || kernel.operands[access.operand]!.dtype !== product.dtype) return undefined;
-  if (axes[own].length > 1 || axes.k.length > 1) return undefined;
-  const [across, along] = [strideAlong(access, axes[own]) ?? ONE, strideAlong(access, axes.k) ?? ONE];
+  const [across, along] = [axes[own], axes.k].map((of) => (of.length === 0 ? ONE : strideOver(kernel, access, of)));
+  if (across === undefined || along === undefined) return undefined;
   const runsAlong = along === ONE && (across !== ONE || staticValue(ownSize) !== 1);
   if (!runsAlong && across !== ONE) return undefined;
   const row = runsAlong ? across : along;
@@ -118,17 +117,16 @@ function directSide(setting: Setting, side: Side, own: "m" | "n", ownSize: Dim):
     workspace: undefined,
     pack: undefined,
     direct: position,
-    strides: { row, sample: sampleStride(access, axes.batch) },
+    strides: { row, sample: strideOver(kernel, access, axes.batch) },
   };
 }
 
-/** The stride between samples where one axis, or none, counts them. */
-const sampleStride = (access: Access, batch: readonly number[]): Dim =>
-  batch.length === 1 ? access.strides[batch[0]!]! : ZERO;
-
-function packedSide(setting: Setting, side: Side, own: "m" | "n", ownSize: Dim, which: string): SideView {
+/** The side computed into a workspace, whose rows begin on 16-byte boundaries. */
+export function packedSide(setting: Setting, which: "left" | "right"): SideView {
   const { contraction, frame, product, sizes } = setting;
   const { axes } = contraction;
+  const [side, own] = which === "left" ? ([contraction.left, "m"] as const) : ([contraction.right, "n"] as const);
+  const ownSize = sizes[own];
   const along = side.along === "k";
   const [rows, columns] = along ? [ownSize, sizes.k] : [sizes.k, ownSize];
   const stride = paddedTo(columns, 16 / product.bytes);
@@ -144,7 +142,10 @@ function packedSide(setting: Setting, side: Side, own: "m" | "n", ownSize: Dim, 
   const scope = openScope(frame, settled, {
     axes: new Map([...sample.indices, ...ownIndices.indices, ...steps.indices]),
   });
-  const [value] = emitValues(scope, [side.value]);
+  // The store rounds to the product's type: an expression that ends by doing so need not.
+  const rounds = side.value.kind === "call" && side.value.name === product.dtype;
+  const kept = rounds ? (side.value.args[0] ?? side.value) : side.value;
+  const [value] = emitValues(scope, [kept]);
   return {
     along,
     lines: [],
@@ -165,7 +166,7 @@ function packedSide(setting: Setting, side: Side, own: "m" | "n", ownSize: Dim, 
       stride: dimText(frame, stride),
       settled: settled.lines,
       lines: [...sample.lines, ...ownIndices.lines, ...steps.lines, ...scope.lines],
-      value: convert(value!, side.value.type, "f32").text,
+      value: convert(value!, kept.type, "f32").text,
       to: name,
     },
   };

@@ -8,14 +8,15 @@
 import type { Arch } from "../../../contract/plan.ts";
 import { ceilDiv, constant, floorDiv, max, min, multiply, ONE, staticValue, ZERO, type Dim } from "../../graph/dim.ts";
 import type { ContractKernel } from "../../kernels/kernel.ts";
-import { dimText, openFrame, scaledText, type Frame } from "../code/context.ts";
+import { dimText, scaledText, type Frame } from "../code/context.ts";
 import { arrange, guess, scatteredAccesses, sizeOf, type Contraction } from "../code/contract-axes.ts";
 import { wholeIndices } from "../code/indices.ts";
 import { REGISTER_TYPES } from "../code/print.ts";
 import { openScope, storeStatements } from "../code/scope.ts";
+import { contractHopper, suitsHopper } from "./contract-hopper.ts";
 import { plainContract } from "./contract-plain.ts";
 import { productOf, sideOf, type Product, type SideView } from "./contract-sides.ts";
-import { cudaHead, type Workspace } from "./launch.ts";
+import { cudaHead, openCudaFrame, type Workspace } from "./launch.ts";
 import type { Generated, Phase } from "./target.ts";
 
 /** Threads of the phases that compute a side, and that add chunks. */
@@ -34,10 +35,11 @@ export interface Setting {
   readonly sizes: { readonly batch: Dim; readonly m: Dim; readonly n: Dim; readonly k: Dim };
 }
 
-export function contract(given: ContractKernel, _arch: Arch): Generated {
+/** The form for an architecture; `suits` tells whether a product takes the one for Hopper where there is one. */
+export function contract(given: ContractKernel, arch: Arch, suits = suitsHopper): Generated {
   const contraction = arrange(given, scatteredAccesses);
   const { kernel, axes } = contraction;
-  const frame = openFrame(kernel, given);
+  const frame = openCudaFrame(kernel, given);
   const sizes = {
     batch: sizeOf(kernel, axes.batch),
     m: sizeOf(kernel, axes.m),
@@ -47,6 +49,7 @@ export function contract(given: ContractKernel, _arch: Arch): Generated {
   const product = productOf(kernel);
   if (product === undefined) return plainContract({ contraction, frame, sizes });
   const setting: Setting = { contraction, frame, product, sizes };
+  if (arch === "sm_90a" && suits(setting)) return contractHopper(setting);
   const [left, right] = [sideOf(setting, "left"), sideOf(setting, "right")];
   const tile = tileOf(sizes);
   const split = splitOf(sizes, tile, product);
@@ -58,16 +61,12 @@ export function contract(given: ContractKernel, _arch: Arch): Generated {
   const workspaces = [left.workspace, right.workspace, partial].filter((one) => one !== undefined);
   const tiles = multiply(ceilDiv(sizes.m, tile.rows), ceilDiv(sizes.n, tile.columns));
   const packs = [left, right].flatMap(({ pack }) => (pack === undefined ? [] : [pack]));
+  const epilogue = epilogueOf(frame, contraction, "f32");
   const multiplyPhase: Phase = {
     blocks: multiply(sizes.batch, split?.chunks ?? ONE, tiles),
     threads: tile.warpRows * tile.warpColumns * 32,
     sharedBytes: sharedBytes(tile),
   };
-  const elementPhase = (elements: Dim): Phase => ({
-    blocks: ceilDiv(elements, ELEMENT_THREADS * ELEMENTS_OF_THREAD),
-    threads: ELEMENT_THREADS,
-    sharedBytes: 0,
-  });
   return {
     template: "contract.cu",
     context: {
@@ -84,7 +83,9 @@ export function contract(given: ContractKernel, _arch: Arch): Generated {
         length: dimText(frame, split.length),
         partial: partial!.name,
       },
-      epilogue: epilogueOf(frame, contraction, "f32"),
+      sideLines: distinct([...left.lines, ...right.lines]),
+      sampleLines: epilogue.sampleLines.filter((line) => !left.lines.includes(line) && !right.lines.includes(line)),
+      epilogue,
       phases: { multiply: packs.length, combine: packs.length + 1 },
     },
     phases: [
@@ -95,6 +96,16 @@ export function contract(given: ContractKernel, _arch: Arch): Generated {
     workspaces,
   };
 }
+
+/** Both sides and the stores take a sample's number apart in the same words. */
+const distinct = (lines: readonly string[]): string[] => [...new Set(lines)];
+
+/** A phase that computes elements one by one. */
+export const elementPhase = (elements: Dim): Phase => ({
+  blocks: ceilDiv(elements, ELEMENT_THREADS * ELEMENTS_OF_THREAD),
+  threads: ELEMENT_THREADS,
+  sharedBytes: 0,
+});
 
 export interface TileChoice {
   readonly rows: number;

@@ -1,8 +1,29 @@
 /** How a CUDA kernel gets its arguments: the fields of its `Arguments`, and the lines that unpack them. */
 import type { Dim } from "../../graph/dim.ts";
+import type { Kernel } from "../../kernels/kernel.ts";
 import type { Frame } from "../code/context.ts";
-import { headOf, type Head } from "../code/context.ts";
+import { headOf, openFrame, type Head } from "../code/context.ts";
 import { ELEMENT_TYPES, REGISTER_TYPES } from "../code/print.ts";
+
+/** A frame whose names collide with nothing in templates/cuda. */
+export const openCudaFrame = (kernel: Kernel, shown: Kernel = kernel): Frame => openFrame(kernel, shown, WORDS);
+
+/** What the templates and the prelude call things, beside what `openFrame` keeps free. */
+const WORDS: ReadonlySet<string> = new Set(
+  [
+    "arguments item element lane lanes length exists own own_row own_column row_count row_lane row_last column_count",
+    "outer_count outer_size inner_size line place blocks tile tiles band band_rows left right product sum down across",
+    "row_total column_total depth_total row_tiles column_tiles row_first column_first depth_first depth_last chunk_length",
+    "q k v o lse doutput dq dk dv delta deltas queries keys values outputs stages stage weights scores output largest",
+    "highest shift block following visible counts half factor none query_total key_total query_blocks key_blocks",
+    "query_first key_first key_end key_count query_begin range ranges number q_aligned k_aligned v_aligned do_aligned",
+    "o_row do_row dq_row dk_row dv_row to copy_keys copy_queries ds before weight score i j e lefts rights",
+    "shared_memory thread_index lane_index warp_index block_index sync_threads sync_warp reduce_lanes reduce_block pick",
+    "WARP DEVICE TILE DEPTH THREADS LANES WIDTH ROWS KEYS QUERIES HEAD PARTS RANGES SCALE Block Element Side Matrix Tile",
+  ]
+    .join(" ")
+    .split(" "),
+);
 
 /** Memory that lives during the kernel only; its pointer follows the operands. */
 export interface Workspace {

@@ -2,11 +2,11 @@
 import { ceilDiv } from "../../graph/dim.ts";
 import { elementsOf } from "../../kernels/collapse.ts";
 import type { MapKernel } from "../../kernels/kernel.ts";
-import { dimText, openFrame } from "../code/context.ts";
+import { dimText } from "../code/context.ts";
 import { wholeIndices } from "../code/indices.ts";
 import { collapseMap, orderOfAxes, rowMajor } from "../code/map-axes.ts";
 import { openScope, storeStatements } from "../code/scope.ts";
-import { cudaHead } from "./launch.ts";
+import { cudaHead, openCudaFrame } from "./launch.ts";
 import type { Generated } from "./target.ts";
 
 const THREADS = 256;
@@ -15,7 +15,7 @@ const ITEMS = 4;
 
 export function map(kernel: MapKernel): Generated {
   const collapsed = collapseMap(kernel);
-  const frame = openFrame(collapsed, kernel);
+  const frame = openCudaFrame(collapsed, kernel);
   const order = orderOfAxes(collapsed);
   const reordered = order.some((axis, position) => axis !== position);
   const total = elementsOf(collapsed.axes);

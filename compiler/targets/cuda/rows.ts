@@ -8,12 +8,12 @@ import { ceilDiv, multiply, staticValue, toDim } from "../../graph/dim.ts";
 import { elementsOf } from "../../kernels/collapse.ts";
 import type { Reduction, RowsKernel } from "../../kernels/kernel.ts";
 import { accumulatorOf, type Accumulator } from "../code/accumulate.ts";
-import { dimText, openFrame, scaledText, type Frame } from "../code/context.ts";
+import { dimText, scaledText, type Frame } from "../code/context.ts";
 import { wholeIndices } from "../code/indices.ts";
 import { REGISTER_TYPES } from "../code/print.ts";
 import { collapseRows } from "../code/reduction-axes.ts";
 import { emitValues, openScope, storeStatements, takeLines, type Scope } from "../code/scope.ts";
-import { cudaHead } from "./launch.ts";
+import { cudaHead, openCudaFrame } from "./launch.ts";
 import type { Generated } from "./target.ts";
 
 const WARP = 32;
@@ -77,7 +77,7 @@ export function rows(kernel: RowsKernel): Generated {
 }
 
 function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
-  const frame = openFrame(collapsed, kernel);
+  const frame = openCudaFrame(collapsed, kernel);
   const { axes, outer } = collapsed;
   const rowCount = elementsOf(axes.slice(0, outer));
   const length = elementsOf(axes.slice(outer));
@@ -144,7 +144,7 @@ function openSweep(frame: Frame, row: Scope, outer: number): { lines: readonly s
 
 /** Chunks of rows in the first phase, rows in the second. */
 function splitRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
-  const frame = openFrame(collapsed, kernel);
+  const frame = openCudaFrame(collapsed, kernel);
   const { axes, outer } = collapsed;
   const rowCount = elementsOf(axes.slice(0, outer));
   const length = elementsOf(axes.slice(outer));

@@ -107,7 +107,7 @@ DEVICE void copy_tile(uint8_t* to, const Matrix<From>& from, int64_t first_row, 
     if (same_type<T, From> && aligned) {
       copy_async_16(shared_address(place), source, static_cast<uint32_t>(count * sizeof(T)));
     } else {
-#pragma unroll
+#pragma unroll 1
       for (int i = 0; i < Here::PER_CHUNK; ++i) {
         T element;
         element = i < count ? static_cast<float>(source[i * from.step]) : 0.0f;
@@ -230,25 +230,26 @@ struct BlockProduct {
       }
     }
     const bool left_aligned = is_aligned(left), right_aligned = is_aligned(right);
+    // Copies are STAGES - 1 steps ahead of the products.
     const int64_t steps = ceil_div(larger(last - first, 0), DEPTH);
-#pragma unroll
-    for (int stage = 0; stage < STAGES - 1; ++stage) {
-      if (stage < steps) copy(shared + stage * STAGE_BYTES, left, right, row, column, first + stage * DEPTH, left_aligned, right_aligned);
-      copy_async_commit();
-    }
-    int stage = 0;
-    for (int64_t step = 0; step < steps; ++step) {
-      // The tile of this step has landed for everybody, and the one before it is free again.
-      copy_async_wait<STAGES - 2>();
-      sync_threads();
+    int filled = 0, read = 0;
+#pragma unroll 1
+    for (int64_t step = 1 - STAGES; step < steps; ++step) {
+      if (step >= 0) {
+        // The tile of this step has landed for everybody, and the one before it is free again.
+        copy_async_wait<STAGES - 2>();
+        sync_threads();
+      }
       const int64_t ahead = step + STAGES - 1;
       if (ahead < steps) {
-        const int free = stage == 0 ? STAGES - 1 : stage - 1;
-        copy(shared + free * STAGE_BYTES, left, right, row, column, first + ahead * DEPTH, left_aligned, right_aligned);
+        copy(shared + filled * STAGE_BYTES, left, right, row, column, first + ahead * DEPTH, left_aligned, right_aligned);
+        filled = filled == STAGES - 1 ? 0 : filled + 1;
       }
       copy_async_commit();
-      multiply(shared + stage * STAGE_BYTES);
-      stage = stage == STAGES - 1 ? 0 : stage + 1;
+      if (step >= 0) {
+        multiply(shared + read * STAGE_BYTES);
+        read = read == STAGES - 1 ? 0 : read + 1;
+      }
     }
     copy_async_wait<0>();
   }

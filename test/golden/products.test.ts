@@ -1,5 +1,6 @@
-/** The C++ of products and attention as a small graph makes them. `npx vitest run -u test/golden` accepts a change. */
+/** The C++ and the CUDA of products and attention as a small graph makes them. `npx vitest run -u test/golden` accepts a change. */
 import { expect, test } from "vitest";
+import type { Plan } from "../../contract/plan.ts";
 import { constant as size, symbol } from "../../compiler/graph/dim.ts";
 import type { Shape } from "../../compiler/graph/shape.ts";
 import { attention } from "../../compiler/ops/attention.ts";
@@ -40,6 +41,8 @@ const cases = [
 ] as const;
 
 test.each(cases)("%s", async (name, subject, formulaStart) => {
-  const kernel = planOf([subject]).kernels.find((each) => each.formula.startsWith(formulaStart))!;
-  await expect(kernel.source).toMatchFileSnapshot(`cpu/${name}.cpp`);
+  const sourceOf = (plan: Plan): string => plan.kernels.find((each) => each.formula.startsWith(formulaStart))!.source;
+  await expect(sourceOf(planOf([subject]))).toMatchFileSnapshot(`cpu/${name}.cpp`);
+  const sm80 = planOf([subject], "bf16", { name: "cuda", arch: "sm_80" });
+  await expect(sourceOf(sm80)).toMatchFileSnapshot(`cuda/${name}.cu`);
 });

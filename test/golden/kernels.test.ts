@@ -1,6 +1,7 @@
-/** The C++ of typical kernels, reviewed like source. `npx vitest run -u test/golden` accepts a change. */
+/** The C++ and the CUDA of typical kernels, reviewed like source. `npx vitest run -u test/golden` accepts a change. */
 import { expect, it } from "vitest";
-import { generate } from "../../compiler/targets/cpu/target.ts";
+import { generate as generateCpu } from "../../compiler/targets/cpu/target.ts";
+import { generate as generateCuda } from "../../compiler/targets/cuda/target.ts";
 import { spell, type Spelled } from "../numerics/kernel-builder.ts";
 
 const hidden = { batch: "batch", tokens: "tokens", hidden: 1152 };
@@ -71,5 +72,6 @@ const kernels: readonly Spelled[] = [
 ];
 
 it.each(kernels.map((kernel) => [kernel.name, kernel] as const))("%s", async (name, kernel) => {
-  await expect(generate(spell(kernel)).source).toMatchFileSnapshot(`cpu/${name}.cpp`);
+  await expect(generateCpu(spell(kernel)).source).toMatchFileSnapshot(`cpu/${name}.cpp`);
+  await expect(generateCuda(spell(kernel), "sm_80").source).toMatchFileSnapshot(`cuda/${name}.cu`);
 });

@@ -1,0 +1,230 @@
+/**
+ * Contractions on Hopper: what `templates/cuda/contract_hopper.cu.hbs` needs to know. Boxes of both sides are copied by
+ * the tensor memory accelerator and multiplied by whole warpgroups, so a side has to be a matrix whose rows begin on
+ * 16-byte boundaries; one that is not is computed into a workspace.
+ */
+import {
+  ceilDiv,
+  constant,
+  divideExactly,
+  floorDiv,
+  max,
+  min,
+  multiply,
+  ONE,
+  staticValue,
+  ZERO,
+  type Dim,
+} from "../../graph/dim.ts";
+import type { Access, TensorMapDims } from "../../kernels/kernel.ts";
+import { variable } from "../../notation/expression.ts";
+import { call } from "../../notation/functions.ts";
+import { dimText, scaledText, type Frame } from "../code/context.ts";
+import { guess, type Contraction } from "../code/contract-axes.ts";
+import { wholeIndices } from "../code/indices.ts";
+import { REGISTER_TYPES } from "../code/print.ts";
+import { openScope, placeOf, storedValues } from "../code/scope.ts";
+import { ELEMENT_THREADS, ELEMENTS_OF_THREAD, elementPhase, epilogueOf, type Setting } from "./contract.ts";
+import { packedSide, sideOf, type SideView } from "./contract-sides.ts";
+import { cudaHead, type Workspace } from "./launch.ts";
+import type { Generated, Phase } from "./target.ts";
+
+/** `WarpgroupProduct` of `prelude/warpgroups.cuh`. */
+const ROWS = 128;
+const DEPTH = 64;
+const PANEL = 64;
+const PART_ROWS = 8;
+const CONSUMER_WARPS = 8;
+/** A warpgroup that copies and two that multiply. */
+export const HOPPER_THREADS = 384;
+/** Shared memory that a block can have. */
+export const HOPPER_SHARED = 232_448;
+/** Multiprocessors of an H100 or H200: as many blocks keep all of them busy and go from tile to tile. */
+export const MULTIPROCESSORS = 132;
+/** The least steps of k that are worth a chunk of their own, and the most stages that are worth their memory. */
+const SHORTEST_CHUNK = 1024;
+const MOST_STAGES = 6;
+
+/** Whether the product is large enough that tiles of a whole warpgroup are not mostly padding. */
+export function suitsHopper({ product, sizes }: Setting): boolean {
+  if (product.bytes !== 2) return false;
+  const [rows, columns, depth] = [sizes.m, sizes.n, sizes.k].map((size) => staticValue(size) ?? guess(size, 64));
+  return rows! > ROWS / 2 && columns! >= 32 && depth! >= DEPTH;
+}
+
+export function contractHopper(setting: Setting): Generated {
+  const { contraction, frame, product, sizes } = setting;
+  const [left, right] = (["left", "right"] as const).map((which) => alignedSide(setting, which)) as [Box, Box];
+  const finish = finishOf(frame, contraction);
+  // The sums of chunks are only stored; what an element reads is read when they are added.
+  const widest = tilingOf(sizes, right.view.along, false);
+  const split = splitOf(sizes, widest.columns);
+  const tiling = split === undefined ? tilingOf(sizes, right.view.along, finish.reads) : widest;
+  const { columns, stages } = tiling;
+  const partial: Workspace | undefined = split && {
+    name: frame.fresh("partial"),
+    type: "float",
+    bytes: multiply(sizes.batch, split.chunks, sizes.m, sizes.n, 4),
+  };
+  const workspaces = [left.view.workspace, right.view.workspace, partial].filter((one) => one !== undefined);
+  const maps = [frame.fresh("left_map"), frame.fresh("right_map")] as const;
+  const mapOf = ({ view, varies }: Box, own: Dim, ownBox: number): TensorMapDims => {
+    const workspace = workspaces.findIndex((one) => one === view.workspace);
+    const [inner, outer] = view.along ? [sizes.k, own] : [own, sizes.k];
+    const row = multiply(view.strides.row, product.bytes);
+    return {
+      argument: view.operand ?? frame.kernel.operands.length + workspace,
+      dtype: product.dtype,
+      offset: ZERO,
+      sizes: [inner, outer, varies ? sizes.batch : ONE],
+      strides: [row, varies ? multiply(view.strides.sample ?? ZERO, product.bytes) : row],
+      box: view.along ? [DEPTH, ownBox, 1] : [PANEL, DEPTH, 1],
+      swizzle: 128,
+    };
+  };
+  const packs = [left, right].flatMap(({ view }) => (view.pack === undefined ? [] : [view.pack]));
+  const tiles = multiply(ceilDiv(sizes.m, ROWS), ceilDiv(sizes.n, columns));
+  const multiplyPhase: Phase = {
+    blocks: min(MULTIPROCESSORS, multiply(sizes.batch, split?.chunks ?? ONE, tiles)),
+    threads: HOPPER_THREADS,
+    sharedBytes: tiling.sharedBytes,
+  };
+  return {
+    template: "contract_hopper.cu",
+    context: {
+      ...cudaHead(frame, { workspaces, maps, includes: ["warpgroups.cuh"] }),
+      ...{ swapped: contraction.swapped, element: product.element, columns, stages, threads: HOPPER_THREADS },
+      elementThreads: ELEMENT_THREADS,
+      elementsOfThread: ELEMENTS_OF_THREAD,
+      packs: packs.map((pack, phase) => ({ ...pack, phase })),
+      left: { along: left.view.along, varies: left.varies, map: maps[0] },
+      right: { along: right.view.along, varies: right.varies, map: maps[1] },
+      sizes: { m: dimText(frame, sizes.m), n: dimText(frame, sizes.n), k: dimText(frame, sizes.k) },
+      batch: dimText(frame, sizes.batch),
+      split: split && {
+        chunks: dimText(frame, split.chunks),
+        length: dimText(frame, split.length),
+        partial: partial!.name,
+      },
+      rowsAtOnce: tiling.rowsAtOnce,
+      finish,
+      epilogue: split && epilogueOf(frame, contraction, "f32"),
+      phases: { multiply: packs.length, combine: packs.length + 1 },
+    },
+    phases: [
+      ...packs.map((pack) => elementPhase(pack.elements)),
+      multiplyPhase,
+      ...(split === undefined ? [] : [elementPhase(multiply(sizes.batch, sizes.m, sizes.n))]),
+    ],
+    workspaces,
+    tensorMaps: [mapOf(left, sizes.m, ROWS), mapOf(right, sizes.n, columns)],
+  };
+}
+
+/** A side that boxes are copied of: a matrix, or one for each sample. */
+interface Box {
+  readonly view: SideView & { readonly operand: number | undefined };
+  readonly varies: boolean;
+}
+
+function alignedSide(setting: Setting, which: "left" | "right"): Box {
+  const { contraction, product, sizes } = setting;
+  const direct = sideOf(setting, which);
+  const units = 16 / product.bytes;
+  const isAligned = (stride: Dim): boolean => divideExactly(stride, constant(units)) !== undefined;
+  const varies = contraction[which].variesOverBatch && sizes.batch !== ONE;
+  const { row, sample } = direct.strides;
+  const suits = isAligned(row) && (!varies || (sample !== undefined && isAligned(sample)));
+  const view = direct.direct === undefined || suits ? direct : packedSide(setting, which);
+  const access = view.direct === undefined ? undefined : contraction.kernel.accesses[view.direct]!;
+  return { view: { ...view, operand: access?.operand }, varies };
+}
+
+/**
+ * Wide tiles read less per product. They leave few registers while sums wait to be stored, which is enough for stores
+ * but not for reads in flight: where every element is read as well, as many rows at once as hide the time it takes.
+ */
+function tilingOf({ n }: Setting["sizes"], right: boolean, reads: boolean) {
+  const total = staticValue(n) ?? guess(n, 64);
+  const widths = reads ? [128, 64, 32] : [192, 128, 64, 32];
+  const cost = (width: number): number => Math.ceil(total / width) * width * (1 + 16 / width);
+  const columns = widths.reduce((best, width) => (cost(width) < cost(best) ? width : best));
+  const rightColumns = right ? columns : Math.ceil(columns / PANEL) * PANEL;
+  const stageBytes = (ROWS + rightColumns) * DEPTH * 2 + 16;
+  const partBytes = CONSUMER_WARPS * PART_ROWS * (columns + 8) * 4;
+  const stages = Math.min(MOST_STAGES, Math.floor((HOPPER_SHARED - partBytes) / stageBytes));
+  return {
+    columns,
+    stages,
+    sharedBytes: stages * stageBytes + partBytes,
+    rowsAtOnce: columns > 128 ? 1 : reads ? 4 : 2,
+  };
+}
+
+/** As for every GPU, chunks of k where outputs are few and k is long; here as many as give every block one tile. */
+function splitOf({ batch, m, n, k }: Setting["sizes"], columns: number) {
+  const blocks = staticValue(multiply(batch, ceilDiv(m, ROWS), ceilDiv(n, columns)));
+  const isFixed = staticValue(multiply(batch, m, n)) !== undefined;
+  if (!isFixed || blocks === undefined || staticValue(k) !== undefined) return undefined;
+  const wanted = Math.floor(MULTIPROCESSORS / blocks);
+  if (wanted < 2) return undefined;
+  const chunks = max(ONE, min(constant(wanted), floorDiv(k, SHORTEST_CHUNK)));
+  return { chunks, length: multiply(ceilDiv(ceilDiv(k, chunks), DEPTH), DEPTH) };
+}
+
+/**
+ * The stores of an element in two parts, so that what many elements read is in flight before the first is stored: the
+ * values, each into a variable, and the places they go to. Reads ask whether the element is `inside` the product by
+ * themselves: a branch round all of them would keep those of one element apart from those of the next.
+ */
+function finishOf(given: Frame, { kernel, axes, linear }: Contraction) {
+  const frame: Frame = { ...given, kernel: { ...kernel, accesses: kernel.accesses.map(guarded) } };
+  const sample = wholeIndices(frame, { name: "sample", axes: axes.batch });
+  const row = wholeIndices(frame, { name: "row", axes: axes.m });
+  const column = wholeIndices(frame, { name: "column", axes: axes.n });
+  const indices = new Map([...sample.indices, ...row.indices, ...column.indices]);
+  const terms = linear?.flatMap((stride, axis) => {
+    const index = indices.get(axis);
+    return index === undefined || stride === ZERO ? [] : [scaledText(frame, index, stride)];
+  });
+  const counted: [string, string][] =
+    terms === undefined ? [] : [["linear", terms.length === 0 ? "int64_t(0)" : terms.join(" + ")]];
+  const ofRow = { axes: row.indices, variables: new Map([["row_inside", "row_inside"]]) };
+  const ofElement = { axes: column.indices, variables: new Map([["acc", "sum"], ["inside", "inside"], ...counted]) };
+  const settled = openScope(frame, undefined);
+  const sampleScope = openScope(frame, settled, { axes: sample.indices });
+  const rowScope = openScope(frame, sampleScope, ofRow);
+  const element = openScope(frame, rowScope, ofElement);
+  const values = storedValues(element, kernel.stores);
+  const placeRow = openScope(frame, sampleScope, ofRow);
+  const place = openScope(frame, placeRow, ofElement);
+  const places = kernel.stores.map((store) => placeOf(place, store.access));
+  return {
+    settled: settled.lines,
+    sampleLines: [...sample.lines, ...sampleScope.lines],
+    rowLines: [...row.lines, ...rowScope.lines],
+    lines: [...column.lines, ...element.lines],
+    values: values.map(({ text, type }, i) => ({
+      name: frame.fresh("stored"),
+      type: REGISTER_TYPES[type],
+      text: text.text,
+      place: places[i]!,
+    })),
+    placeRowLines: [...row.lines, ...placeRow.lines],
+    placeLines: [...column.lines, ...place.lines],
+    /** Whether an element reads something of its own. */
+    reads: [...element.loads.keys()].some((access) => varies(kernel.accesses[access]!, "m")),
+  };
+
+  function guarded(access: Access): Access {
+    const own = varies(access, "n") ? "inside" : varies(access, "m") ? "row_inside" : undefined;
+    if (own === undefined) return access;
+    const inside = variable(own, "bool");
+    return { ...access, guard: access.guard === undefined ? inside : call("and", [access.guard, inside]) };
+  }
+
+  function varies({ strides, lookups, guard }: Access, role: "m" | "n"): boolean {
+    const along = axes[role].some((axis) => staticValue(strides[axis]!) !== 0);
+    return along || lookups.length > 0 || guard !== undefined;
+  }
+}
