@@ -6,6 +6,7 @@ import { CompilerBug } from "../../contract/diagnostic.ts";
 import type { Plan } from "../../contract/plan.ts";
 import { addBuildOptions, build, type BuildOptions, type Built } from "./compile/build.ts";
 import { estimate, type Estimate } from "./compile/estimate.ts";
+import { describeGpu, type GpuReport } from "./compile/gpu-report.ts";
 
 interface CompileOptions extends BuildOptions {
   readonly output?: string;
@@ -49,6 +50,8 @@ export interface CompileReport {
   /** From the model's text to the plan. */
   readonly seconds: number;
   readonly trace: { readonly folder: string; readonly files: number } | null;
+  /** For CUDA: what NVRTC made of the kernels. */
+  readonly gpu: GpuReport | null;
 }
 
 /** @throws Diagnostic: mistakes in the model, what is not supported, a file that must not be replaced */
@@ -66,6 +69,7 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
   const output = options.output ?? `./${plan.model.name}`;
   checkPlace(resolve(output), force);
   const { emitBinary } = await import("../emit/emit.ts");
+  const gpu = plan.target === "cuda" ? await (await import("./compile/gpu-report.ts")).compileForGpu(plan, root) : null;
   const facts = {
     ...{ output, model: plan.model.name, preset: plan.model.preset ?? null, precision: plan.precision },
     parameters: plan.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
@@ -74,6 +78,7 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
     estimate: estimate(plan, kernels, batchOf(plan)) ?? null,
     seconds: built.seconds,
     trace: options.trace === undefined ? null : { folder: options.trace, files: files ?? 0 },
+    gpu,
   };
   const bytes = await emitBinary({ plan, output: resolve(output), root, about: aboutBinary(facts, plan), force });
   return { ...facts, bytes };
@@ -98,7 +103,7 @@ const modelText = ({ model, preset, precision }: Omit<CompileReport, "bytes">): 
   `${model}${preset === null ? "" : ` ${preset}`}, ${precision}`;
 
 function describe(report: CompileReport): readonly string[] {
-  const { launches, estimate: estimated, trace } = report;
+  const { launches, estimate: estimated, trace, gpu } = report;
   const total = Object.values(launches).reduce((a, b) => a + b, 0);
   const perProgram = Object.entries(launches).map(([name, count]) => `${name} ${count}`);
   return [
@@ -112,6 +117,7 @@ function describe(report: CompileReport): readonly string[] {
           `arithmetic  ${formatFlops(estimated.flopsPerToken)} per token and training step, in that shape`,
         ]),
     `time        ${report.seconds.toFixed(2)} s from model to plan`,
+    ...(gpu === null ? [] : describeGpu(gpu)),
     ...(trace === null ? [] : [`trace       ${trace.files} files in ${trace.folder}`]),
     `written     ${report.output}, ${formatBytes(report.bytes)}`,
     `next        ${runName(report.output)} train --data FOLDER --steps 1000`,

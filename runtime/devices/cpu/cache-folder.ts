@@ -116,7 +116,7 @@ async function isWhole(folder: string, artefact: string): Promise<boolean> {
   }
 }
 
-function defaultFolder(environment: NodeJS.ProcessEnv): string {
+export function defaultFolder(environment: NodeJS.ProcessEnv): string {
   const base = environment["XDG_CACHE_HOME"];
   return join(base !== undefined && base !== "" ? base : join(homedir(), ".cache"), "soracc");
 }
