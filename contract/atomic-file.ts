@@ -189,7 +189,8 @@ function closeQuietly(descriptor: number): void {
   }
 }
 
-function isAlive(processId: number): boolean {
+/** Whether a process of this machine runs. */
+export function isAlive(processId: number): boolean {
   try {
     process.kill(processId, 0);
     return true;

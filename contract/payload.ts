@@ -7,10 +7,10 @@ export interface Payload {
   readonly soracc: string;
   /** The text of the plan, compressed. */
   readonly plan: Packed;
-  /** Texts of templates/cpu/prelude by file name. */
+  /** Texts of what kernels include, by file name: for the CPU's compiler or for NVRTC, as the plan's target is. */
   readonly prelude: Readonly<Record<string, string>>;
-  /** Text of templates/cpu/host/executor.cpp. */
-  readonly hostSource: string;
+  /** Text of templates/cpu/host/executor.cpp, with a plan for the CPU. */
+  readonly hostSource?: string | undefined;
   /** koffi's native addon for the machines this binary runs on. */
   readonly addons: readonly Addon[];
 }

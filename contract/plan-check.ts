@@ -1,6 +1,6 @@
 /** Whether the parts of a plan fit together: indices, phases, lives of temporaries, what a step may touch. */
 import { bytesOf } from "./dtype.ts";
-import type { Plan, PlanBuffer, PlanKernel, PlanProgram, PlanStep } from "./plan.ts";
+import type { Plan, PlanBuffer, PlanKernel, PlanProgram, PlanStep, TensorMapSpec } from "./plan.ts";
 import type { Size } from "./size.ts";
 
 /** The first thing that does not fit, in words; undefined when all is well. */
@@ -56,7 +56,10 @@ function findProgramFault(plan: Plan, program: PlanProgram): string | undefined 
   }
   const owners = new Map<number, boolean>(); // temporaries by whether a once step touches them
   for (const [index, step] of program.steps.entries()) {
-    const fault = stepFault(plan, program, step, index, owners) ?? unknown(step.scratch, ...step.sizes, ...step.tasks);
+    const fault =
+      stepFault(plan, program, step, index, owners) ??
+      unknown(step.scratch, ...step.sizes, ...step.tasks) ??
+      unknown(...(plan.kernels[step.kernel]?.gpu?.tensorMaps ?? []).flatMap(sizesOf));
     if (fault !== undefined) return `step ${index} (${step.origin}): ${fault}`;
     for (const { offset } of step.arguments) {
       const wrong = unknown(offset);
@@ -69,6 +72,8 @@ function findProgramFault(plan: Plan, program: PlanProgram): string | undefined 
   }
   return undefined;
 }
+
+const sizesOf = ({ offset, sizes, strides }: TensorMapSpec): readonly Size[] => [offset, ...sizes, ...strides];
 
 /** A GPU launch is described for every phase, and every box has as many dimensions as its matrix. */
 function launchFault(plan: Plan, { phases, gpu }: PlanKernel): string | undefined {
@@ -117,6 +122,10 @@ function stepFault(
   if (kernel === undefined) return `there is no kernel ${step.kernel}`;
   if (kernel.phases.length !== step.tasks.length) {
     return `kernel ${kernel.symbol} has ${kernel.phases.length} phases, ${step.tasks.length} task counts are given`;
+  }
+  const unreachable = kernel.gpu?.tensorMaps.find(({ argument }) => argument >= step.arguments.length);
+  if (unreachable !== undefined) {
+    return `kernel ${kernel.symbol} copies from argument ${unreachable.argument}, and ${step.arguments.length} are given`;
   }
   for (const argument of step.arguments) {
     const buffer = program.buffers[argument.buffer];

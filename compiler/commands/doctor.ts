@@ -14,7 +14,7 @@ export function configure(command: Command, finish: (exitCode: number) => void):
     .addHelpText("after", EXAMPLES)
     .action(async ({ json }: { readonly json?: true }) => {
       const { describeChecks, examineMachine } = await import("../../runtime/doctor/machine.ts");
-      const checks = [...(await examineMachine()), packages()];
+      const checks = [...(await examineMachine({ target: "cpu", both: true })), packages()];
       const ok = checks.every((check) => check.ok);
       const text = json === true ? JSON.stringify({ ok, checks }) : describeChecks(checks).join("\n");
       process.stdout.write(`${text}\n`);

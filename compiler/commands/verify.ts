@@ -1,15 +1,23 @@
 /** `soracc verify FILE`: does the model compute what was recorded from another implementation? */
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { Option, type Command } from "commander";
+import { InvalidArgumentError, Option, type Command } from "commander";
 import { Diagnostic } from "../../contract/diagnostic.ts";
+import { ARCHS } from "../../contract/plan.ts";
 import { PRECISIONS, type Precision } from "../../contract/precision.ts";
 import { compare, type Kind, type Verdict } from "./verify/agreement.ts";
-import { DEFAULT_DEVICE, DEVICES, type DeviceName } from "./verify/devices.ts";
+import {
+  DEFAULT_DEVICE,
+  DEVICES,
+  SIMULATED_ARCH,
+  type Choice,
+  type DeviceName,
+  type VerifyDevice,
+} from "./verify/devices.ts";
 import { readRecording } from "./verify/recording.ts";
 import { replay } from "./verify/replay.ts";
 
-interface VerifyOptions {
+interface VerifyOptions extends Choice {
   readonly device: DeviceName;
   readonly precision: Precision;
   readonly model?: string;
@@ -21,12 +29,19 @@ export function configure(command: Command, finish: (exitCode: number) => void):
     .argument("<file>", "a safetensors file with parameters, inputs and expected outputs")
     .addOption(new Option("--device <name>", "where to run").choices(Object.keys(DEVICES)).default(DEFAULT_DEVICE))
     .addOption(new Option("--precision <type>", "what matrix products compute in").choices(PRECISIONS).default("f32"))
+    .addOption(
+      new Option(
+        "--arch <name>",
+        `with sim or cuda: the GPU that kernels are written for (sim: ${SIMULATED_ARCH})`,
+      ).choices(ARCHS),
+    )
+    .option("--schedule-seed <n>", "with sim: the order in which warps run (default: 0)", scheduleSeed)
     .option("--model <file>", "the model file, instead of the one that the recording names")
     .option("--json", "one JSON object on standard output")
     .addHelpText("after", EXAMPLES)
     .action(async (file: string, options: VerifyOptions) => {
       const report = await verify(file, options);
-      process.stdout.write(options.json === true ? `${JSON.stringify(report)}\n` : printReport(report));
+      process.stdout.write(options.json === true ? `${JSON.stringify(report)}\n` : printReport(report, options));
       finish(report.ok ? 0 : 1);
     });
 }
@@ -35,7 +50,14 @@ const EXAMPLES = `
 Examples:
   soracc verify recorded.safetensors
   soracc verify recorded.safetensors --device reference --json
+  soracc verify recorded.safetensors --device sim --arch sm_80 --schedule-seed 7
   soracc verify recorded.safetensors --model my-model.sora.ts`;
+
+function scheduleSeed(text: string): number {
+  const seed = Number(text);
+  if (/^\d+$/.test(text.trim()) && seed < 2 ** 32) return seed;
+  throw new InvalidArgumentError("A whole number below 2^32 is expected.");
+}
 
 export interface VerifyReport {
   readonly file: string;
@@ -52,14 +74,15 @@ export interface VerifyReport {
 /** Errors: a file that is no recording, a model that cannot be loaded, parameters or inputs that do not fit it. */
 export async function verify(file: string, options: VerifyOptions): Promise<VerifyReport> {
   const recording = readRecording(file);
-  const choice = DEVICES[options.device];
-  if (!choice.precisions.some((each) => each === options.precision)) throw wrongPrecision(options);
+  const choice: VerifyDevice = DEVICES[options.device];
+  if (!choice.precisions.includes(options.precision)) throw wrongPrecision(options);
+  refuseIdleOptions(options, choice);
   const path = findModel(options.model ?? recording.model, recording.path, options.model !== undefined);
   const { loadModel } = await import("../load-model.ts");
   const { traceModel } = await import("../language/trace-model.ts");
   const source = { name: "the metadata `config`", where: { file } };
   const model = traceModel(await loadModel(path), { config: { values: recording.config, source } });
-  const device = await choice.open(options.precision);
+  const device = await choice.open(options.precision, options);
   try {
     const comparisons = await replay({ recording, model, device, precision: options.precision });
     const tensors = compare(comparisons, options.precision);
@@ -87,13 +110,28 @@ function findModel(name: string, file: string, isChosen: boolean): string {
   });
 }
 
-function wrongPrecision({ device, precision }: VerifyOptions): Diagnostic {
-  const { words, precisions } = DEVICES[device];
+function wrongPrecision({ device, precision, ...choice }: VerifyOptions): Diagnostic {
+  const { words, precisions }: VerifyDevice = DEVICES[device];
   return new Diagnostic({
     kind: "device",
-    message: `device "${device}" (${words}) has no ${precision}`,
+    message: `device "${device}" (${words(choice)}) has no ${precision}`,
     fix: `choose --precision ${precisions.join(" or ")}, or another --device`,
   });
+}
+
+const FLAGS: Readonly<Record<keyof Choice, string>> = { arch: "--arch", scheduleSeed: "--schedule-seed" };
+
+/** An option that the device does not know would say nothing, in silence. */
+function refuseIdleOptions(options: VerifyOptions, { takes }: VerifyDevice): void {
+  for (const [name, flag] of Object.entries(FLAGS) as [keyof Choice, string][]) {
+    if (options[name] === undefined || takes.includes(name)) continue;
+    const others = Object.entries<VerifyDevice>(DEVICES).filter(([, other]) => other.takes.includes(name));
+    throw new Diagnostic({
+      kind: "option",
+      message: `${flag} means nothing to device "${options.device}"`,
+      fix: `leave it out, or choose --device ${others.map(([other]) => other).join(" or ")}`,
+    });
+  }
 }
 
 function nothingCompared(file: string, { precision }: VerifyOptions): Diagnostic {
@@ -112,12 +150,13 @@ const TITLES: Readonly<Record<Kind, string>> = {
   sampled: "sampled videos",
 };
 
-function printReport({ file, model, device, precision, launched, ok, tensors }: VerifyReport): string {
-  const { words }: { readonly words: string } = DEVICES[device];
+function printReport(report: VerifyReport, choice: Choice): string {
+  const { file, model, device, precision, launched, ok, tensors } = report;
+  const { words }: VerifyDevice = DEVICES[device];
   const lines = [
     file,
     `  model   ${model}`,
-    `  device  ${device} (${words}), ${precision}, ${launched} kernels launched`,
+    `  device  ${device} (${words(choice)}), ${precision}, ${launched} kernels launched`,
   ];
   for (const [kind, title] of Object.entries(TITLES)) {
     const own = tensors.filter((each) => each.kind === kind);

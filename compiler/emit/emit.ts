@@ -5,6 +5,7 @@ import { printPlan } from "../../contract/plan-schema.ts";
 import type { Plan } from "../../contract/plan.ts";
 import { binaryText } from "./binary-text.ts";
 import { bundleRuntime } from "./bundle-runtime.ts";
+import { cudaSources } from "./cuda-sources.ts";
 import { nativeAddons } from "./native-addon.ts";
 import { nativeSources } from "./native-sources.ts";
 import { pack } from "./pack.ts";
@@ -31,7 +32,7 @@ export async function emitBinary({ plan, output, root, about, force }: EmitReque
     payload: {
       soracc: manifest.version,
       plan: pack(new TextEncoder().encode(printPlan(plan))),
-      ...nativeSources(root),
+      ...(plan.target === "cuda" ? { prelude: cudaSources(root).prelude } : nativeSources(root)),
       addons: nativeAddons(root),
     },
   });

@@ -51,16 +51,26 @@ async function run(options: Options, { carried, print }: CommandContext): Promis
     "accumulate",
     programNamed(plan.programs, "accumulate").inputs.find(({ name }) => name === "x"),
   );
-  const { frames, width = 6 * patch, height = 6 * patch, steps, warmup, textTokens, threads } = options;
+  const {
+    frames,
+    width = 6 * patch,
+    height = 6 * patch,
+    steps,
+    warmup,
+    textTokens,
+    threads,
+    profile = false,
+  } = options;
   const batch = options.batch ?? recipeOf(plan).batch;
   const size = { frames, height, width };
-  const result = await bench(plan, () => carried.openDevice({ threads }), { size, batch, textTokens, steps, warmup });
+  const request = { size, batch, textTokens, steps, warmup, profile };
+  const result = await bench(plan, () => carried.openDevice({ threads }), request);
   if (options.json === true) {
     const { kernels, ...rest } = result;
-    print(JSON.stringify({ ...rest, batch, steps, ...(options.profile === true ? { kernels } : {}) }));
+    print(JSON.stringify({ ...rest, batch, steps, ...(profile ? { kernels } : {}) }));
     return;
   }
-  for (const line of describe(result, batch, steps, options.profile === true)) print(line);
+  for (const line of describe(result, batch, steps, profile)) print(line);
 }
 
 function describe(result: BenchResult, batch: number, steps: number, profile: boolean): readonly string[] {

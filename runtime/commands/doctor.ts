@@ -5,7 +5,7 @@ import { examples, type CommandContext } from "./command.ts";
 
 export function doctorCommand(
   program: Command,
-  { self, print }: CommandContext,
+  { self, print, carried }: CommandContext,
   end: (exitCode: number) => void,
 ): void {
   program
@@ -14,7 +14,7 @@ export function doctorCommand(
     .option("--json", "print the checks as JSON")
     .addHelpText("after", examples([`${self} doctor`]))
     .action(async ({ json }: { readonly json?: true }) => {
-      const checks = await examineMachine();
+      const checks = await examineMachine({ target: carried.plan().target, loadKoffi: carried.loadKoffi });
       if (json === true) print(JSON.stringify({ ok: checks.every(({ ok }) => ok), checks }));
       else for (const line of describeChecks(checks)) print(line);
       end(checks.every(({ ok }) => ok) ? 0 : 1);

@@ -33,7 +33,7 @@ async function run({ json, kernels, kernel }: Options, { carried, print }: Comma
     for (const { symbol, formula } of plan.kernels) print(`${symbol}\n  ${formula.split("\n").join("\n  ")}`);
     return 0;
   }
-  const machine = await examineMachine();
+  const machine = await examineMachine({ target: plan.target, loadKoffi: carried.loadKoffi });
   if (json === true) print(JSON.stringify(asJson(plan, carried.soracc, machine)));
   else for (const line of asText(plan, carried.soracc, machine)) print(line);
   return 0;
@@ -48,10 +48,17 @@ function printKernel(plan: Plan, name: string, print: (line: string) => void): n
 }
 
 function asJson(plan: Plan, soracc: string, machine: readonly Check[]): object {
-  const { model, precision, target } = plan;
+  const { model, precision, target, arch } = plan;
   return {
     ...{ soracc, model: model.name, preset: model.preset ?? null, config: model.config, recipe: model.recipe },
-    ...{ precision, target, parameters: parameterCount(plan), kernels: plan.kernels.length, text: BUILT_IN_ENCODER },
+    ...{
+      precision,
+      target,
+      arch: arch ?? null,
+      parameters: parameterCount(plan),
+      kernels: plan.kernels.length,
+      text: BUILT_IN_ENCODER,
+    },
     samplers: samplersOf(plan),
     programs: Object.fromEntries(
       Object.entries(plan.programs).map(([name, program]) => [
@@ -64,11 +71,11 @@ function asJson(plan: Plan, soracc: string, machine: readonly Check[]): object {
 }
 
 function asText(plan: Plan, soracc: string, machine: readonly Check[]): readonly string[] {
-  const { model, precision, target, kernels } = plan;
+  const { model, precision, kernels } = plan;
   const programs = Object.entries(plan.programs);
   const width = Math.max(...programs.map(([name]) => name.length));
   return [
-    `${model.name}${model.preset === undefined ? "" : `, preset ${model.preset}`}; compiled by soracc ${soracc} for ${target}, ${precision}`,
+    `${model.name}${model.preset === undefined ? "" : `, preset ${model.preset}`}; compiled by soracc ${soracc} for ${targetText(plan)}, ${precision}`,
     `configuration  ${settings(model.config)}`,
     ...Object.entries(model.recipe).map(
       ([name, value]) =>
@@ -83,6 +90,8 @@ function asText(plan: Plan, soracc: string, machine: readonly Check[]): readonly
     ...describeChecks(machine).map((line) => `  ${line}`),
   ];
 }
+
+const targetText = ({ target, arch }: Plan): string => (arch === undefined ? target : `${target} ${arch}`);
 
 function describeProgram(name: string, { inputs, outputs, steps }: PlanProgram): readonly string[] {
   const wants = inputs.length === 0 ? "" : `  wants ${portTexts(inputs).join("; ")}`;

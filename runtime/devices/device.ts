@@ -75,11 +75,19 @@ export interface BoundProgram {
   /** The shape of an input, an output or a state under the bound sizes. */
   shape(port: string): readonly number[];
   /** Rejects with a Diagnostic of kind `cancelled` when `cancel` stopped it; state is then undefined. */
-  run(times?: number): Promise<void>;
+  run(times?: number, options?: RunOptions): Promise<void>;
   /** Stops the run in progress: at once, or after the repetition in progress (state is then whole). */
   cancel(how?: "now" | "between repetitions"): void;
-  /** Time per step, summed over all runs. */
+  /** Time per step, summed over all runs that measured it. */
   profile(): readonly StepProfile[];
+}
+
+export interface RunOptions {
+  /**
+   * Measures the time of every step. A CPU always does, it costs nothing there. A GPU launches the steps of such a run
+   * one by one, so the run as a whole takes longer.
+   */
+  readonly profile?: boolean | undefined;
 }
 
 export interface MemoryFacts {

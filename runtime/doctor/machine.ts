@@ -3,9 +3,15 @@ import { availableParallelism, totalmem } from "node:os";
 import { formatBytes } from "../../contract/atomic-file.ts";
 import { Diagnostic } from "../../contract/diagnostic.ts";
 import { capabilitiesOf, describeProgram, findProgram, type ProgramName } from "../data/ffmpeg-find.ts";
+import type { Plan } from "../../contract/plan.ts";
+import { printBytes } from "../devices/bound/memory.ts";
 import { openCacheFolder } from "../devices/cpu/cache-folder.ts";
-import { findToolchain } from "../devices/cpu/toolchain.ts";
+import type { LoadKoffi } from "../devices/cpu/host.ts";
 import { availableMemory } from "../devices/cpu/memory.ts";
+import { findToolchain } from "../devices/cpu/toolchain.ts";
+import { openDriver, printVersion } from "../devices/cuda/driver.ts";
+import { archOf } from "../devices/cuda/engine.ts";
+import { openNvrtc } from "../devices/cuda/nvrtc.ts";
 
 export interface Check {
   readonly name: string;
@@ -14,27 +20,48 @@ export interface Check {
   readonly fix?: string | undefined;
 }
 
-type Examine = () => Promise<Omit<Check, "name" | "ok">>;
+type Examine = (loadKoffi: LoadKoffi | undefined) => Promise<Omit<Check, "name" | "ok">>;
 
-const EXAMINED: readonly (readonly [name: string, examine: Examine])[] = [
-  ["node", examineNode],
-  ["C++ compiler", examineCompiler],
-  ["threads", examineThreads],
-  ["memory", examineMemory],
-  ["kernel cache", examineCache],
-  ["ffmpeg", () => examineProgram("ffmpeg")],
-  ["ffprobe", () => examineProgram("ffprobe")],
+interface Examined {
+  readonly name: string;
+  readonly examine: Examine;
+  /** What needs it; left out: everything. */
+  readonly target?: Plan["target"];
+}
+
+const EXAMINED: readonly Examined[] = [
+  { name: "node", examine: examineNode },
+  { name: "C++ compiler", examine: examineCompiler, target: "cpu" },
+  { name: "GPU", examine: examineGpu, target: "cuda" },
+  { name: "NVRTC", examine: examineNvrtc, target: "cuda" },
+  { name: "threads", examine: examineThreads },
+  { name: "memory", examine: examineMemory },
+  { name: "kernel cache", examine: examineCache },
+  { name: "ffmpeg", examine: () => examineProgram("ffmpeg") },
+  { name: "ffprobe", examine: () => examineProgram("ffprobe") },
 ];
 
+export interface ExamineOptions {
+  /** What kernels run on. */
+  readonly target: Plan["target"];
+  /** How native libraries are reached. Default: from node_modules. */
+  readonly loadKoffi?: LoadKoffi | undefined;
+  /** Says what there is for the other target, too; it may be missing. */
+  readonly both?: boolean | undefined;
+}
+
 /** Every check is made, whatever the others say. */
-export async function examineMachine(): Promise<readonly Check[]> {
+export async function examineMachine(options: ExamineOptions): Promise<readonly Check[]> {
+  const { target: wanted, loadKoffi, both = false } = options;
+  const chosen = EXAMINED.filter(({ target = wanted }) => both || target === wanted);
   return Promise.all(
-    EXAMINED.map(async ([name, examine]) => {
+    chosen.map(async ({ name, examine, target = wanted }) => {
       try {
-        return { name, ok: true, ...(await examine()) };
+        return { name, ok: true, ...(await examine(loadKoffi)) };
       } catch (error) {
         if (!(error instanceof Diagnostic)) throw error;
         const { message, details = [], fix } = error.parts;
+        if (target !== wanted) return { name, ok: true, found: `none, needed for ${target} alone: ${message}` };
         return { name, ok: false, found: [message, ...details].join("; "), fix };
       }
     }),
@@ -65,6 +92,22 @@ async function examineCompiler(): Promise<{ readonly found: string }> {
   const { command, name, processor, features } = await findToolchain();
   const instructions = features.length === 0 ? "no vector instructions worth naming" : features.join(" ");
   return { found: `${name} (${command.join(" ")}) for ${processor}: ${instructions}` };
+}
+
+async function examineGpu(loadKoffi: LoadKoffi | undefined): Promise<{ readonly found: string }> {
+  const driver = await openDriver(loadKoffi);
+  try {
+    const { name, memoryBytes } = driver.gpu;
+    const free = `${printBytes(driver.freeMemory())} free of ${printBytes(memoryBytes)}`;
+    return { found: `${name} (${archOf(driver.gpu)}), ${free}; driver for CUDA ${printVersion(driver.version)}` };
+  } finally {
+    driver.close();
+  }
+}
+
+async function examineNvrtc(loadKoffi: LoadKoffi | undefined): Promise<{ readonly found: string }> {
+  const { version, from } = await openNvrtc(loadKoffi);
+  return { found: `${version} (${from})` };
 }
 
 async function examineThreads(): Promise<{ readonly found: string }> {

@@ -10,7 +10,8 @@ import { parsePlan } from "../../contract/plan-schema.ts";
 import type { Plan } from "../../contract/plan.ts";
 import { cached, hashOf, openCacheFolder } from "../devices/cpu/cache-folder.ts";
 import { createCpuDevice } from "../devices/cpu/device.ts";
-import type { Koffi } from "../devices/cpu/host.ts";
+import type { Koffi, LoadKoffi } from "../devices/cpu/host.ts";
+import { createCudaDevice } from "../devices/cuda/device.ts";
 import type { Device } from "../devices/device.ts";
 
 /** A training binary from the inside. */
@@ -18,22 +19,32 @@ export interface Carried {
   readonly soracc: string;
   /** @throws Diagnostic when the file was damaged on its way here */
   readonly plan: () => Plan;
-  /** @throws Diagnostic when this machine lacks what it takes */
-  readonly openDevice: (options?: { readonly threads?: number | undefined }) => Promise<Device>;
+  /** The device that the plan is for. @throws Diagnostic when this machine lacks what it takes */
+  readonly openDevice: (options?: OpenOptions) => Promise<Device>;
+  /** How native libraries are reached from inside a binary. */
+  readonly loadKoffi: LoadKoffi;
+}
+
+export interface OpenOptions {
+  /** Of the CPU device; a GPU's kernels are compiled by so many at a time. */
+  readonly threads?: number | undefined;
 }
 
 export function openPayload(payload: Payload): Carried {
-  let plan: Plan | undefined;
+  let known: Plan | undefined;
+  const plan = (): Plan => (known ??= parsePlan(new TextDecoder().decode(unpack(payload.plan, "plan"))));
+  const fromPayload: LoadKoffi = () => loadKoffi(payload.addons);
   return Object.freeze({
     soracc: payload.soracc,
-    plan: () => (plan ??= parsePlan(new TextDecoder().decode(unpack(payload.plan, "plan")))),
-    openDevice: ({ threads }: { readonly threads?: number | undefined } = {}) =>
-      createCpuDevice({
-        prelude: payload.prelude,
-        hostSource: payload.hostSource,
-        threads,
-        loadKoffi: () => loadKoffi(payload.addons),
-      }),
+    plan,
+    loadKoffi: fromPayload,
+    openDevice: async ({ threads }: OpenOptions = {}) => {
+      const { prelude, hostSource = "" } = payload;
+      const shared = { threads, loadKoffi: fromPayload };
+      return plan().target === "cuda"
+        ? createCudaDevice({ headers: prelude, ...shared })
+        : createCpuDevice({ prelude, hostSource, ...shared });
+    },
   });
 }
 

@@ -1,6 +1,6 @@
 /** How fast is a training step here? Synthetic clips and texts, the real programs and kernels. */
 import type { Plan } from "../../contract/plan.ts";
-import type { Device, StepProfile } from "../devices/device.ts";
+import type { Device, RunOptions, StepProfile } from "../devices/device.ts";
 import { conditionSources } from "../program/conditions.ts";
 import { textDimOf, videoFormOf } from "../program/facts.ts";
 import { bindFilled, createStates, programNamed, scalarGiven } from "../program/fill.ts";
@@ -14,6 +14,8 @@ export interface BenchRequest {
   readonly textTokens: number;
   readonly steps: number;
   readonly warmup: number;
+  /** Takes the time of every kernel, in steps of their own after those that are timed. */
+  readonly profile: boolean;
 }
 
 export interface BenchResult {
@@ -23,7 +25,7 @@ export interface BenchResult {
   readonly peakBytes: number;
   readonly launches: number;
   readonly device: string;
-  /** By kernel, the slowest first; shares of all time that kernels took. */
+  /** By kernel, the slowest first; shares of all time that kernels took. Empty without a profile. */
   readonly kernels: readonly KernelTime[];
 }
 
@@ -33,6 +35,9 @@ export interface KernelTime {
   readonly milliseconds: number;
   readonly share: number;
 }
+
+/** Enough for means; a profile of a GPU has its own cost. */
+const PROFILED_STEPS = 5;
 
 export async function bench(
   plan: Plan,
@@ -78,13 +83,12 @@ export async function bench(
       states,
     );
     const update = bindFilled(loaded, "update", { totalSteps: () => scalarGiven(1_000_000) }, states);
-    const step = async (): Promise<void> => {
-      await bound.run();
-      await update.run();
+    const step = async (options: RunOptions = {}): Promise<void> => {
+      await bound.run(1, options);
+      await update.run(1, options);
     };
     const profile = (): readonly StepProfile[] => [...bound.profile(), ...update.profile()];
     for (let i = 0; i < request.warmup; i++) await step();
-    const before = profile();
     const times: number[] = [];
     for (let i = 0; i < request.steps; i++) {
       const started = performance.now();
@@ -92,6 +96,9 @@ export async function bench(
       times.push(performance.now() - started);
     }
     times.sort((a, b) => a - b);
+    const before = profile();
+    const profiled = request.profile ? Math.min(request.steps, PROFILED_STEPS) : 0;
+    for (let i = 0; i < profiled; i++) await step({ profile: true });
     const median = times[Math.floor(times.length / 2)]!;
     return {
       tokensPerClip: tokens,
@@ -100,7 +107,7 @@ export async function bench(
       peakBytes: Math.max(bytesBesidesState(bound), bytesBesidesState(update)) + bytesOfStates(states),
       launches: before.length,
       device: device.description,
-      kernels: timesByKernel(before, profile(), request.steps),
+      kernels: profiled === 0 ? [] : timesByKernel(before, profile(), profiled),
     };
   } finally {
     await device.close();

@@ -160,7 +160,9 @@ describe("soracc compile", () => {
   });
 
   test.each<[readonly string[], string]>([
-    [["--target", "cuda"], "target: this soracc compiles for cpu, not for cuda"],
+    [["--target", "metal"], "target: this soracc compiles for cpu and cuda, not for metal"],
+    [["--arch", "sm_80"], "target: --arch sm_80 chooses a GPU, and the kernels are for the CPU"],
+    [["--target", "cuda", "--arch", "sm_70"], "target: there are no kernels for the GPU architecture sm_70"],
     [["--parallel", "data=2 zero=2"], 'parallel: this soracc compiles for one rank, and "data=2 zero=2" needs 2'],
     [["--parallel", "dat=2"], "mesh: "],
     [["--precision", "f8"], "precision: there is no precision f8\n  fix: choose --precision f32, bf16 or f16"],

@@ -76,6 +76,45 @@ describe("soracc verify", () => {
     }
   });
 
+  test("simulates CUDA for the GPU of the user's choice", async () => {
+    const words = ["verify", FILE, "--device", "sim", "--arch", "sm_80", "--schedule-seed", "7"];
+    expect(await main(words)).toBe(0);
+    expect(printed.err).toBe("");
+    const [, , device] = printed.out.split("\n");
+    expect(device).toMatch(
+      /^ {2}device {2}sim \(generated CUDA for sm_80, simulated, schedule 7\), f32, \d+ kernels launched$/,
+    );
+    expect(printed.out).toMatch(/\nagrees: all 5 tensors\n$/);
+  });
+
+  test("refuses options that mean nothing to the device", async () => {
+    expect(await main(["verify", FILE, "--arch", "sm_80"])).toBe(1);
+    expect(printed.err).toBe(
+      'option: --arch means nothing to device "cpu"\n  fix: leave it out, or choose --device cuda or sim\n',
+    );
+    printed.err = "";
+    expect(await main(["verify", FILE, "--device", "cuda", "--schedule-seed", "3"])).toBe(1);
+    expect(printed.err).toMatch(/^option: --schedule-seed means nothing to device "cuda"\n/);
+    printed.err = "";
+    expect(await main(["verify", FILE, "--device", "sim", "--arch", "sm_70"])).toBe(1);
+    expect(printed.err).toContain("Allowed choices are sm_80, sm_90a, sm_100");
+    printed.err = "";
+    expect(await main(["verify", FILE, "--device", "sim", "--schedule-seed", "-1"])).toBe(1);
+    expect(printed.err).toContain("A whole number below 2^32 is expected.");
+  });
+
+  test("says what a GPU needs where there is none", async () => {
+    vi.stubEnv("SORACC_CUDA_DRIVER", "/nonexistent/libcuda.so.1");
+    try {
+      expect(await main(["verify", FILE, "--device", "cuda"])).toBe(1);
+    } finally {
+      vi.unstubAllEnvs();
+    }
+    expect(printed.err).toMatch(
+      /^gpu: SORACC_CUDA_DRIVER names "\/nonexistent\/libcuda\.so\.1", which cannot be used\n/,
+    );
+  });
+
   test("tells a mistake on standard error, without a stack", async () => {
     expect(await main(["verify", "missing.safetensors"])).toBe(1);
     expect(printed).toEqual({

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { parsePlan, printPlan } from "../../contract/plan-schema.ts";
-import type { Plan, PlanProgram, PlanStep } from "../../contract/plan.ts";
+import type { GpuLaunch, Plan, PlanProgram, PlanStep } from "../../contract/plan.ts";
 import { affine, plan, program, smallPlan, step } from "./small-plans.ts";
 import { diagnosticOf } from "./with-device.ts";
 
@@ -39,6 +39,76 @@ const DAMAGES: Readonly<Record<string, readonly [text: string, detail: RegExp]>>
     /both have a phase called affine_map_0/,
   ],
 };
+
+/** A plan for a GPU with one kernel of one phase, and what is wrong with it. */
+const launch: GpuLaunch = {
+  phases: [{ threads: 128, sharedBytes: 1024 }],
+  tensorMaps: [
+    {
+      ...{ argument: 1, dtype: "bf16", offset: ["*", 8, "n"], box: [64, 128], swizzle: 128 },
+      ...{ sizes: [1152, "n"], strides: [2304] },
+    },
+  ],
+};
+const gpuPlan = (gpu: GpuLaunch = launch, rest: Partial<Plan> = {}): Plan =>
+  plan([{ ...affine, gpu }], {}, { target: "cuda", arch: "sm_90a", ...rest });
+const [matrix] = launch.tensorMaps;
+
+const GPU_DAMAGES: Readonly<Record<string, readonly [wrong: Plan, detail: RegExp]>> = {
+  "no architecture": [plan([{ ...affine, gpu: launch }], {}, { target: "cuda" }), /target cuda has no such archit/],
+  "an architecture for the CPU": [plan([affine], {}, { arch: "sm_80" }), /target cpu has no such architecture/],
+  "an architecture nobody knows": [gpuPlan(launch, { arch: "sm_70" as never }), /arch: /],
+  "a kernel without its launch": [
+    plan([affine], {}, { target: "cuda", arch: "sm_80" }),
+    /affine_map: the target is cuda/,
+  ],
+  "a launch on the CPU": [plan([{ ...affine, gpu: launch }], {}), /kernel affine_map: the target is cpu/],
+  "a phase too many": [gpuPlan({ ...launch, phases: [...launch.phases, ...launch.phases] }), /1 phases and 2 launches/],
+  "a block of no threads": [gpuPlan({ ...launch, phases: [{ threads: -1, sharedBytes: 0 }] }), /threads/],
+  "a box of another rank": [
+    gpuPlan({ ...launch, tensorMaps: [{ ...matrix!, box: [64] }] }),
+    /tensor map 0 has sizes, strides and a box of different ranks/,
+  ],
+  "a stride missing": [gpuPlan({ ...launch, tensorMaps: [{ ...matrix!, strides: [] }] }), /tensor map 0 has sizes, st/],
+  "a swizzle nobody knows": [gpuPlan({ ...launch, tensorMaps: [{ ...matrix!, swizzle: 16 as never }] }), /swizzle/],
+  "a matrix at an argument that a step lacks": [
+    gpuPlan(launch, {
+      programs: {
+        step: program({
+          buffers: [{ name: "y", kind: "output", bytes: 4 }],
+          steps: [step(0, [0])],
+        }),
+      },
+    }),
+    /step 0 \(test\): kernel affine_map copies from argument 1, and 1 are given/,
+  ],
+  "a matrix of unknown size": [
+    gpuPlan(
+      { ...launch, tensorMaps: [{ ...matrix!, sizes: [1152, "m"] }] },
+      {
+        programs: {
+          step: program({
+            buffers: [{ name: "y", kind: "output", bytes: 4 }],
+            steps: [step(0, [0, 0])],
+          }),
+        },
+      },
+    ),
+    /the size "m" is not among its symbols/,
+  ],
+};
+
+describe("the text of a plan for a GPU", () => {
+  test("what is printed parses to the same plan", () => {
+    expect(parsePlan(printPlan(gpuPlan()))).toEqual(gpuPlan());
+  });
+
+  test.each(Object.entries(GPU_DAMAGES))("damage is found: %s", async (_, [wrong, detail]) => {
+    const error = await diagnosticOf(() => parsePlan(printPlan(wrong)));
+    expect(error.parts.message).toBe("the plan is damaged");
+    expect(error.parts.details?.join("\n")).toMatch(detail);
+  });
+});
 
 describe("the text of a plan", () => {
   test("what is printed parses to the same plan", () => {

@@ -3,9 +3,8 @@ import { CompilerBug, Diagnostic } from "../../../contract/diagnostic.ts";
 import type { PlanBuffer, PlanProgram } from "../../../contract/plan.ts";
 import { place } from "../../program/placement.ts";
 import type { DeviceBuffer, MemoryFacts } from "../device.ts";
-import type { Host } from "./host.ts";
+import type { Memory, PlacedBuffer } from "./engine.ts";
 import { allocateBlock, requireMemory, type Block, type OwnedBuffer } from "./memory.ts";
-import type { BufferPlace } from "./plan-words.ts";
 
 /** Memory of temporaries, shared by all programs of a device since only one runs at a time. */
 export interface Arena {
@@ -16,7 +15,7 @@ export interface Arena {
 
 export interface BoundMemory {
   /** One per buffer of the program. */
-  readonly places: readonly BufferPlace[];
+  readonly places: readonly PlacedBuffer[];
   /** By buffer; temporaries have none. */
   readonly blocks: ReadonlyMap<number, Block>;
   readonly states: readonly OwnedBuffer[];
@@ -36,7 +35,7 @@ export interface MemoryRequest {
   readonly state: ReadonlyMap<string, DeviceBuffer>;
   readonly owned: WeakMap<DeviceBuffer, OwnedBuffer>;
   readonly constants: readonly Block[];
-  readonly host: Host;
+  readonly memory: Memory;
   readonly arena: Arena;
   /** Whether blocks get guards. */
   readonly guarded: boolean;
@@ -44,7 +43,7 @@ export interface MemoryRequest {
 
 /** Throws a Diagnostic of kind `state` when the caller's state does not fit, `memory` when there is too little. */
 export function settleMemory(request: MemoryRequest): BoundMemory {
-  const { name, program, sizes, constants, host, arena, guarded } = request;
+  const { name, program, sizes, constants, memory, arena, guarded } = request;
   const states = stateOf(request);
   const temporaries = positionsOf(program, "temporary");
   const placement = place(
@@ -56,6 +55,7 @@ export function settleMemory(request: MemoryRequest): BoundMemory {
   const own = positionsOf(program, "input", "output", "resident");
   const ownBytes = own.reduce((sum, index) => sum + sizes[index]!, 0);
   requireMemory(
+    memory,
     `program ${name}`,
     ownBytes + Math.max(0, placement.total - arena.bytes),
     [...own, ...temporaries]
@@ -68,7 +68,7 @@ export function settleMemory(request: MemoryRequest): BoundMemory {
   const release = (): void => own.forEach((index) => blocks.get(index)?.release());
   try {
     for (const index of own) {
-      blocks.set(index, allocateBlock(host, program.buffers[index]!.name, sizes[index]!, guarded));
+      blocks.set(index, allocateBlock(memory, program.buffers[index]!.name, sizes[index]!, guarded));
     }
   } catch (error) {
     release();
@@ -83,13 +83,12 @@ export function settleMemory(request: MemoryRequest): BoundMemory {
     blocks.set(index, block);
   }
 
-  const places: BufferPlace[] = [];
-  for (const [index, block] of blocks) {
-    places[index] = { address: block.address, bytes: sizes[index]!, inArena: false };
-  }
-  temporaries.forEach((index, position) => {
-    places[index] = { address: placement.offsets[position]!, bytes: sizes[index]!, inArena: true };
-  });
+  const places: PlacedBuffer[] = [];
+  const put = (index: number, address: number, inArena: boolean): void => {
+    places[index] = { name: program.buffers[index]!.name, address, bytes: sizes[index]!, inArena };
+  };
+  for (const [index, { address }] of blocks) put(index, address, false);
+  temporaries.forEach((index, position) => put(index, placement.offsets[position]!, true));
   const bytesOf = (kind: PlanBuffer["kind"]): number =>
     positionsOf(program, kind).reduce((sum, index) => sum + sizes[index]!, 0);
   return {

@@ -1,23 +1,18 @@
-/** A program with all sizes settled: its memory, and its steps as native plans that one call runs. */
+/** A program with all sizes settled: its memory, and its steps ready to run. */
 import { Diagnostic } from "../../../contract/diagnostic.ts";
 import type { Plan, PlanStep, Port } from "../../../contract/plan.ts";
 import { evaluateSize, type Size } from "../../../contract/size.ts";
 import { checkSymbols, portNamed } from "../../program/symbols.ts";
-import type { BoundProgram, DeviceBuffer, MemoryFacts, StepProfile, Symbols } from "../device.ts";
+import type { BoundProgram, DeviceBuffer, MemoryFacts, RunOptions, StepProfile, Symbols } from "../device.ts";
 import { checkElements } from "../elements.ts";
 import { positionsOf, settleMemory, type Arena } from "./bound-memory.ts";
-import type { Host } from "./host.ts";
+import type { BufferPlace, Engine, LoadedKernels } from "./engine.ts";
 import type { Block, OwnedBuffer } from "./memory.ts";
-import { nativePlan, type NativePlan } from "./native-plan.ts";
-import { writePlanWords, type BufferPlace } from "./plan-words.ts";
+import { followArena, type FollowingSteps } from "./step-list.ts";
 
 /** What bound programs of one device share. */
-export interface CpuContext {
-  readonly host: Host;
-  readonly pool: number;
-  readonly threads: number;
-  /** Temporaries and outputs are filled with NaN before every run, and blocks have guards. */
-  readonly poison: boolean;
+export interface DeviceContext {
+  readonly engine: Engine;
   readonly arena: Arena;
   readonly owned: WeakMap<DeviceBuffer, OwnedBuffer>;
   /** Runs pieces of work one after the other. */
@@ -25,16 +20,16 @@ export interface CpuContext {
 }
 
 export interface BindRequest {
-  readonly context: CpuContext;
+  readonly context: DeviceContext;
   readonly plan: Plan;
   readonly name: string;
   readonly symbols: Symbols;
   readonly state: ReadonlyMap<string, DeviceBuffer>;
-  readonly functions: readonly (readonly number[])[];
+  readonly kernels: LoadedKernels;
   readonly constants: readonly Block[];
 }
 
-export interface CpuBoundProgram extends BoundProgram {
+export interface DroppableProgram extends BoundProgram {
   /** Bytes that only this binding holds. */
   readonly ownBytes: number;
   readonly busy: boolean;
@@ -44,13 +39,13 @@ export interface CpuBoundProgram extends BoundProgram {
 
 /** One call of `run`. */
 interface Run {
-  native: NativePlan | undefined;
+  steps: FollowingSteps | undefined;
   cancelled: "now" | "between repetitions" | undefined;
 }
 
-export function bindProgram(request: BindRequest): CpuBoundProgram {
-  const { context, plan, name, symbols, state, functions, constants } = request;
-  const { host, pool, arena, owned, threads } = context;
+export function bindProgram(request: BindRequest): DroppableProgram {
+  const { context, plan, name, symbols, state, kernels, constants } = request;
+  const { engine, arena, owned } = context;
   const program = plan.programs[name];
   if (program === undefined) {
     throw new Diagnostic({
@@ -69,26 +64,36 @@ export function bindProgram(request: BindRequest): CpuBoundProgram {
     ]),
   );
   const countOf = (port: Port): number => shapes.get(port)!.reduce((a, b) => a * b, 1);
-  const memory = settleMemory({ name, program, sizes, state, owned, constants, host, arena, guarded: context.poison });
-  const { places, blocks, states } = memory;
+  const settled = settleMemory({
+    ...{ name, program, sizes, state, owned, constants, arena },
+    ...{ memory: engine.memory, guarded: engine.poison },
+  });
+  const { places, blocks, states } = settled;
 
   // What sizes alone decide is computed with the first run; poison must not reach it.
   const onceSteps = program.steps.filter((step) => step.once);
   const steps = program.steps.filter((step) => !step.once);
   const stepNumbers = program.steps.flatMap((step, index) => (step.once ? [] : [index]));
   const touchedOnce = new Set(onceSteps.flatMap((step) => step.arguments.map(({ buffer }) => buffer)));
-  const poison: readonly BufferPlace[] = context.poison
+  const poison: readonly BufferPlace[] = engine.poison
     ? [
-        { address: 0, bytes: memory.arenaBytes, inArena: true },
+        { address: 0, bytes: settled.arenaBytes, inArena: true },
         ...positionsOf(program, "output").flatMap((index) => (touchedOnce.has(index) ? [] : [places[index]!])),
       ]
     : [];
-  const nativeOf = (list: readonly PlanStep[], poison: readonly BufferPlace[]): NativePlan =>
-    nativePlan(host, pool, writePlanWords({ steps: list, buffers: places, functions, evaluate, poison }));
-  const main = nativeOf(steps, poison);
-  let once = onceSteps.length === 0 ? undefined : nativeOf(onceSteps, []);
+  const follow = (list: readonly PlanStep[], once: boolean): FollowingSteps => {
+    try {
+      const request = { steps: list, buffers: places, evaluate, poison: once ? [] : poison, once };
+      return followArena(kernels.stepList(request), list.length);
+    } catch (error) {
+      settled.release();
+      throw error;
+    }
+  };
+  const main = follow(steps, false);
+  let once = onceSteps.length === 0 ? undefined : follow(onceSteps, true);
 
-  const facts: MemoryFacts = { ...memory.facts, scratch: Math.max(main.scratch, once?.scratch ?? 0) * threads };
+  const facts: MemoryFacts = { ...settled.facts, scratch: Math.max(main.scratch, once?.scratch ?? 0) };
   const { temporariesLowerBound: _, ...parts } = facts;
   const runs = new Set<Run>(); // that run or wait for their turn
   let dropped = false;
@@ -101,30 +106,29 @@ export function bindProgram(request: BindRequest): CpuBoundProgram {
     if (runs.size > 0) throw new Error(`program ${name} is running: await the run before ${doing}`);
   };
 
-  async function runInTurn(run: Run, times: number): Promise<void> {
-    const { address } = arena.reserve(memory.arenaBytes);
-    for (const native of once === undefined ? [main] : [once, main]) {
+  async function runInTurn(run: Run, times: number, measured: boolean): Promise<void> {
+    const { address } = arena.reserve(settled.arenaBytes);
+    for (const list of once === undefined ? [main] : [once, main]) {
       if (run.cancelled === "now") throw cancelled(name);
-      const ending = native.run(address, native === main ? times : 1);
-      run.native = native;
-      if (run.cancelled !== undefined) native.cancel(run.cancelled); // asked for before this plan was at work
+      const ending = list.run(address, list === main ? times : 1, measured);
+      run.steps = list;
+      if (run.cancelled !== undefined) list.cancel(run.cancelled); // asked for before these steps were at work
       const status = await ending;
-      run.native = undefined;
-      if (status === "no memory") throw noScratch(facts.scratch, threads);
+      run.steps = undefined;
       if (status === "cancelled") throw cancelled(name);
-      if (native !== once) continue;
+      if (list !== once) continue;
       once.drop();
       once = undefined;
     }
     for (const block of blocks.values()) block.check();
   }
 
-  return Object.freeze<CpuBoundProgram>({
+  return Object.freeze<DroppableProgram>({
     program: name,
     symbols,
     memory: facts,
     peakBytes: Object.values(parts).reduce((a, b) => a + b, 0),
-    ownBytes: memory.ownBytes,
+    ownBytes: settled.ownBytes,
     get busy() {
       return runs.size > 0;
     },
@@ -133,26 +137,26 @@ export function bindProgram(request: BindRequest): CpuBoundProgram {
       const port = portNamed(program.inputs, input, "input");
       checkElements(`input ${input} [${shapes.get(port)!.join(", ")}]`, port.dtype, countOf(port), elements);
       const block = blocks.get(port.buffer)!;
-      host.write(block.address, block.bytes, port.dtype, elements);
+      engine.memory.write(block.address, block.bytes, port.dtype, elements);
     },
     read(output) {
       idle(`reading ${output}`);
       const port = portNamed(program.outputs, output, "output");
       const block = blocks.get(port.buffer)!;
-      return host.read(block.address, block.bytes, port.dtype, countOf(port));
+      return engine.memory.read(block.address, block.bytes, port.dtype, countOf(port));
     },
     shape: (port) => shapes.get(portNamed([...shapes.keys()], port, "input, output or state"))!,
-    async run(times = 1) {
+    async run(times = 1, { profile = false }: RunOptions = {}) {
       usable("running it");
       if (!Number.isSafeInteger(times) || times < 0) throw new RangeError(`cannot run ${times} times`);
       for (const { freed, block } of states) {
         if (freed) throw new Error(`program ${name} is bound to state ${block.name}, which was freed`);
       }
-      const run: Run = { native: undefined, cancelled: undefined };
+      const run: Run = { steps: undefined, cancelled: undefined };
       runs.add(run);
       for (const one of states) one.users++;
       try {
-        await context.inTurn(() => runInTurn(run, times));
+        await context.inTurn(() => runInTurn(run, times, profile));
       } finally {
         runs.delete(run);
         for (const one of states) one.users--;
@@ -161,7 +165,7 @@ export function bindProgram(request: BindRequest): CpuBoundProgram {
     cancel(how = "now") {
       for (const run of runs) {
         if (run.cancelled !== "now") run.cancelled = how;
-        run.native?.cancel(how);
+        run.steps?.cancel(how);
       }
     },
     profile(): readonly StepProfile[] {
@@ -176,19 +180,12 @@ export function bindProgram(request: BindRequest): CpuBoundProgram {
     drop() {
       idle("dropping it");
       dropped = true;
-      memory.release();
       main.drop();
       once?.drop();
+      settled.release();
     },
   });
 }
 
 const cancelled = (name: string): Diagnostic =>
   new Diagnostic({ kind: "cancelled", message: `program ${name} was stopped` });
-
-const noScratch = (bytes: number, threads: number): Diagnostic =>
-  new Diagnostic({
-    kind: "memory",
-    message: `the system refuses ${bytes} bytes of scratch memory for ${threads} threads`,
-    fix: "use fewer threads with SORACC_THREADS",
-  });

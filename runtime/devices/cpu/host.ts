@@ -18,10 +18,11 @@ import type * as KoffiPackage from "koffi";
 import { Diagnostic } from "../../../contract/diagnostic.ts";
 import type { DType } from "../../../contract/dtype.ts";
 import { bytesOf } from "../../../contract/dtype.ts";
+import type { Memory } from "../bound/engine.ts";
 import { checkElements, newElements, type Elements } from "../elements.ts";
 
 /** The part of koffi's interface that is used here. */
-export type Koffi = Pick<typeof KoffiPackage, "load">;
+export type Koffi = Pick<typeof KoffiPackage, "load" | "view">;
 export type LoadKoffi = () => Koffi | Promise<Koffi>;
 
 export const loadKoffiFromModules: LoadKoffi = async () => import("koffi");
@@ -31,17 +32,7 @@ const PIECE = 2 ** 30; // bytes of one copy
 
 export type RunStatus = "done" | "cancelled" | "no memory";
 
-export interface Host {
-  /** Zeroed, aligned to 64 bytes. Throws a Diagnostic of kind `memory`. */
-  allocate(bytes: number, purpose: string): number;
-  /** `bytes` as allocated. */
-  release(address: number, bytes: number): void;
-  /** Stores all of `values` as `dtype` at `address`, where at least `room` bytes belong to us. */
-  write(address: number, room: number, dtype: DType, values: Elements): void;
-  read(address: number, room: number, dtype: DType, count: number): Elements;
-  fill(address: number, byte: number, bytes: number): void;
-  /** Position of the first of `bytes` bytes that is not `byte`; -1 when all are. */
-  differs(address: number, byte: number, bytes: number): number;
+export interface Host extends Omit<Memory, "available"> {
   /** Opens a library of kernels. */
   openLibrary(path: string): Library;
   createPool(threads: number): number;

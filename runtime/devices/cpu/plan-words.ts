@@ -4,6 +4,7 @@
  */
 import type { PlanStep } from "../../../contract/plan.ts";
 import type { Size } from "../../../contract/size.ts";
+import { addressIn, type BufferPlace, type PlacedBuffer } from "../bound/engine.ts";
 
 const MAGIC = 0x736f7261;
 
@@ -16,16 +17,9 @@ export interface PlanWords {
   readonly moveArena: (base: number) => void;
 }
 
-export interface BufferPlace {
-  /** In memory, or in the arena of temporaries when `inArena`. */
-  readonly address: number;
-  readonly bytes: number;
-  readonly inArena: boolean;
-}
-
 export interface WordsRequest {
   readonly steps: readonly PlanStep[];
-  readonly buffers: readonly BufferPlace[];
+  readonly buffers: readonly PlacedBuffer[];
   /** Addresses of the phases of each kernel of the plan. */
   readonly functions: readonly (readonly number[])[];
   readonly evaluate: (size: Size) => number;
@@ -53,16 +47,16 @@ export function writePlanWords({ steps, buffers, functions, evaluate, poison }: 
     halves[2 * position + 1] = high;
   }
   const put = (value: number): void => set(at++, value);
-  const putAddress = (place: BufferPlace, offset: number): void => {
-    if (place.inArena) inArena.push({ at, offset: place.address + offset });
-    put(place.inArena ? 0 : place.address + offset);
+  const putAddress = (address: number, movable: boolean): void => {
+    if (movable) inArena.push({ at, offset: address });
+    put(movable ? 0 : address);
   };
 
   put(MAGIC);
   put(steps.length);
   put(poison.length);
   for (const place of poison) {
-    putAddress(place, 0);
+    putAddress(place.address, place.inArena);
     put(place.bytes);
   }
   for (const step of steps) {
@@ -78,11 +72,7 @@ export function writePlanWords({ steps, buffers, functions, evaluate, poison }: 
     for (const tasks of step.tasks) put(evaluate(tasks));
     for (const { buffer, offset } of step.arguments) {
       const place = buffers[buffer]!;
-      const bytes = evaluate(offset);
-      if (bytes < 0 || bytes > place.bytes) {
-        throw new RangeError(`offset ${bytes} lies outside of buffer ${buffer} (${place.bytes} bytes)`);
-      }
-      putAddress(place, bytes);
+      putAddress(addressIn(place, evaluate(offset), 0), place.inArena);
     }
     for (const size of step.sizes) put(evaluate(size));
     for (const { value } of step.scalars) doubles[at++] = evaluate(value);

@@ -108,6 +108,7 @@ async function buildAll(
 ): Promise<SimKernels> {
   const libraries: string[] = [];
   let next = 0;
+  let ready = 0;
   let compiled = 0;
   let failure: unknown;
   const worker = async (): Promise<void> => {
@@ -116,7 +117,7 @@ async function buildAll(
         const entry = await buildOne(workshop, kernels[index]!);
         libraries[index] = entry.path;
         if (entry.built) compiled++;
-        progress({ kernels: kernels.length, ready: next, compiled, doing: "compiling kernels" });
+        progress({ kernels: kernels.length, ready: ++ready, compiled, doing: "compiling kernels" });
       } catch (error) {
         failure ??= error;
       }

@@ -1,21 +1,39 @@
-/** Recorded programs on the CPU: the plan, the kernels and the executor that a training binary would use. */
-import type { PlanProgram } from "../../../contract/plan.ts";
+/** Recorded programs on a device: the plan, the kernels and the way of running them that a training binary would use. */
+import type { Arch, PlanProgram } from "../../../contract/plan.ts";
 import type { Precision } from "../../../contract/precision.ts";
 import { evaluateSize } from "../../../contract/size.ts";
-import { createCpuDevice } from "../../../runtime/devices/cpu/device.ts";
+import type { Device } from "../../../runtime/devices/device.ts";
 import { elementsFrom } from "../../../runtime/devices/elements.ts";
-import type { Program } from "../../graph/node.ts";
-import { compilePlan } from "../../pipeline.ts";
+import { cudaSources } from "../../emit/cuda-sources.ts";
 import { nativeSources } from "../../emit/native-sources.ts";
+import type { Program } from "../../graph/node.ts";
+import { compilePlan, CPU, type Target } from "../../pipeline.ts";
 import type { OpenDevice, PreparedProgram } from "./devices.ts";
 
 export async function openCpu(precision: Precision): Promise<OpenDevice> {
-  const device = await createCpuDevice(nativeSources());
+  const { createCpuDevice } = await import("../../../runtime/devices/cpu/device.ts");
+  return openCompiled(await createCpuDevice(nativeSources()), precision, CPU);
+}
+
+export async function openSim(precision: Precision, arch: Arch, seed: number): Promise<OpenDevice> {
+  const { createSimDevice } = await import("../../../runtime/devices/sim/device.ts");
+  const device = await createSimDevice({ sources: cudaSources().sim, seed });
+  return openCompiled(device, precision, { name: "cuda", arch });
+}
+
+/** For the GPU that is there, unless told otherwise. */
+export async function openCuda(precision: Precision, arch: Arch | undefined): Promise<OpenDevice> {
+  const { createCudaDevice } = await import("../../../runtime/devices/cuda/device.ts");
+  const device = await createCudaDevice({ headers: cudaSources().prelude });
+  return openCompiled(device, precision, { name: "cuda", arch: arch ?? device.arch });
+}
+
+function openCompiled(device: Device, precision: Precision, target: Target): OpenDevice {
   let launched = 0;
 
   const prepare = async (program: Program): Promise<PreparedProgram> => {
     const model = { name: "recorded", config: {}, preset: undefined, recipe: {} };
-    const { plan } = compilePlan({ model, parameters: [], programs: [program], precision });
+    const { plan } = compilePlan({ model, parameters: [], programs: [program], precision, target });
     const loaded = await device.load(plan);
     const own = plan.programs[program.name]!;
     return {

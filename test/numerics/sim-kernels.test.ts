@@ -1,0 +1,103 @@
+/**
+ * Generated CUDA kernels in the simulator against the float64 interpreter: the cases of the CPU, for both forms, under
+ * several schedules. `SORACC_SEED` and `SORACC_RUNS` look for more.
+ */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Arch } from "../../contract/plan.ts";
+import { generate } from "../../compiler/targets/cuda/target.ts";
+import { casesOf, SETTINGS } from "./attention-cases.ts";
+import { acc, assemble, caseOf, read, recipes, type Part } from "./contract-cases.ts";
+import { type Case } from "./harness.ts";
+import { randomCases, type Anchor } from "./random-kernels.ts";
+import { simMistakesOf } from "./sim-harness.ts";
+
+const seed = Number(process.env["SORACC_SEED"] ?? 20240318);
+const runs = Number(process.env["SORACC_RUNS"] ?? 12);
+const SCHEDULES = [1, 2, 3];
+
+test.each<Anchor>(["map", "rows", "columns"])("random %s kernels", async (anchor) => {
+  const cases = randomCases(anchor, anchor === "columns" ? Math.ceil(runs / 2) : runs, seed);
+  const tolerance = { relative: 2e-5, absolute: 2e-5 };
+  expect(await simMistakesOf(cases, tolerance, { arch: "sm_80", seeds: SCHEDULES })).toEqual([]);
+});
+
+describe("contractions", () => {
+  test("of any axes, prologues, epilogues and types", async () => {
+    const cases = fc.sample(recipes, { numRuns: 2 * runs, seed: 7 }).map(caseOf);
+    const tolerance = { relative: 2e-5, absolute: 5e-5 };
+    expect(await simMistakesOf(cases, tolerance, { arch: "sm_80", seeds: SCHEDULES })).toEqual([]);
+  });
+
+  /** Sides along depth and across, sizes that end between two tiles. */
+  const products = (dtype: "bf16" | "f16" | "f32"): Case[] =>
+    (
+      [
+        [200, 72, 136, true],
+        [130, 200, 72, true],
+        [97, 40, 264, false],
+      ] as const
+    ).flatMap(([m, n, k, fixed], shape) =>
+      [0, 1, 2, 3].map((layout) => {
+        const list: Part[] = [
+          { role: "m", size: m, fixed },
+          { role: "n", size: n, fixed: true },
+          { role: "k", size: k, fixed: true },
+        ];
+        const made = assemble(`product_${dtype}_${shape}_${layout}`, list);
+        const left = read(made.tensor("read", dtype, layout % 2 === 0 ? [0, 2] : [2, 0]));
+        const right = read(made.tensor("read", dtype, layout < 2 ? [1, 2] : [2, 1]));
+        return made.finish(left, right, [{ access: made.tensor("write", "f32", [0, 1]), value: acc }]);
+      }),
+    );
+
+  test.each<[Arch, "bf16" | "f16" | "f32"]>([
+    ["sm_80", "bf16"],
+    ["sm_80", "f16"],
+    ["sm_80", "f32"],
+    ["sm_90a", "bf16"],
+    ["sm_90a", "f16"],
+  ])("%s, %s, in every layout", async (arch, dtype) => {
+    const cases = products(dtype);
+    const isHopper = cases.map((one) => generate(one.kernel, arch).source.includes("warpgroups.cuh"));
+    expect(isHopper).toEqual(cases.map(() => arch === "sm_90a"));
+    const tolerance = { relative: 2e-5, absolute: 1e-4 };
+    expect(await simMistakesOf(cases, tolerance, { arch, seeds: SCHEDULES })).toEqual([]);
+  });
+
+  test("weight gradients, whose sums are cut into chunks", async () => {
+    const cases = (["k", "own"] as const).map((along) => {
+      const list: Part[] = [
+        { role: "m", size: 40, fixed: true },
+        { role: "n", size: 72, fixed: true },
+        { role: "k", size: 2100, fixed: false },
+      ];
+      const made = assemble(`weight_gradient_${along}`, list);
+      const left = read(made.tensor("read", "bf16", along === "k" ? [0, 2] : [2, 0]));
+      const right = read(made.tensor("read", "bf16", along === "k" ? [1, 2] : [2, 1]));
+      return made.finish(left, right, [{ access: made.tensor("write", "f32", [0, 1]), value: acc }]);
+    });
+    for (const arch of ["sm_80", "sm_90a"] as const) {
+      expect(generate(cases[0]!.kernel, arch).phases.length).toBeGreaterThan(1);
+      expect(await simMistakesOf(cases, { relative: 2e-5, absolute: 1e-3 }, { arch, seeds: [1] })).toEqual([]);
+    }
+  });
+});
+
+describe.each<Arch>(["sm_80", "sm_90a"])("attention and its gradient, %s", (arch) => {
+  /** Weights are rounded to the type of the operands before they are multiplied. */
+  const ROUNDING = { f32: 3e-5, bf16: 4e-3, f16: 5e-4 } as const;
+
+  test.each(["f32", "bf16", "f16"] as const)("of %s", async (dtype) => {
+    const settings = SETTINGS.filter((setting) => (setting.dtype ?? "f32") === dtype);
+    const heads = dtype === "f32" ? [] : [8, 64, 72, 136].map((head) => narrow(dtype, head));
+    const cases = [...settings, ...heads].map(casesOf).flatMap(({ forward, backward }) => [forward, backward]);
+    const tolerance = { relative: 2e-5, absolute: ROUNDING[dtype] };
+    expect(await simMistakesOf(cases, tolerance, { arch, seeds: [1, 2] })).toEqual([]);
+  });
+
+  const narrow = (dtype: "bf16" | "f16", head: number) => ({
+    ...{ name: `head_${head}`, dtype, batch: 2, heads: 2, queries: 70, keys: 150, head, causal: head === 64 },
+    segments: head === 64 ? [] : [{ extent: 60, lengths: [60, 7] }, { extent: 90, lengths: [31, 0] }], // prettier-ignore
+  });
+});
