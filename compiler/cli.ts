@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { tolerateClosedPipes } from "../contract/closed-pipe.ts";
 import { Diagnostic } from "../contract/diagnostic.ts";
+import { isWorker } from "../contract/worker-command.ts";
 
 /** What `commands/NAME.ts` exports. */
 export interface CommandModule {
@@ -43,6 +44,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import("./commands/doctor.ts"),
   },
   {
+    name: "toolchain",
+    summary: "fetch NVIDIA's compiler of CUDA kernels (NVRTC) where there is no CUDA toolkit",
+    load: () => import("./commands/toolchain.ts"),
+  },
+  {
     name: "demo",
     summary: "draw captioned clips, train a small model on them, sample videos and measure them",
     load: () => import("./commands/demo.ts"),
@@ -51,6 +57,7 @@ const COMMANDS: readonly CommandEntry[] = [
 
 /** Runs one command line (without the program's name) and resolves to the exit code. */
 export async function main(commandLine: readonly string[]): Promise<number> {
+  if (isWorker(commandLine)) return (await import("../runtime/devices/cuda/compile-worker.ts")).serveCompilations();
   tolerateClosedPipes();
   let exitCode = 0;
   const program = new Command("soracc")

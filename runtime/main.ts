@@ -4,12 +4,14 @@ import { Command, CommanderError } from "commander";
 import { tolerateClosedPipes } from "../contract/closed-pipe.ts";
 import { Diagnostic } from "../contract/diagnostic.ts";
 import type { Payload } from "../contract/payload.ts";
+import { isWorker } from "../contract/worker-command.ts";
 import { benchCommand } from "./commands/bench.ts";
 import { examples, type CommandContext } from "./commands/command.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { infoCommand } from "./commands/info.ts";
 import { sampleCommand } from "./commands/sample.ts";
 import { trainCommand } from "./commands/train.ts";
+import { serveCompilations } from "./devices/cuda/compile-worker.ts";
 import { openPayload } from "./program/carried.ts";
 
 type AddCommand = (program: Command, context: CommandContext, end: (exitCode: number) => void) => void;
@@ -18,6 +20,7 @@ const COMMANDS: readonly AddCommand[] = [trainCommand, sampleCommand, infoComman
 
 /** Resolves to the exit code; every failure has been told on stderr by then. */
 export async function main(commandLine: readonly string[], payload: Payload): Promise<number> {
+  if (isWorker(commandLine)) return serveCompilations(openPayload(payload).loadKoffi);
   tolerateClosedPipes();
   const name = basename(process.argv[1] ?? "model");
   const context: CommandContext = {

@@ -17,7 +17,10 @@ export interface Check {
   readonly name: string;
   readonly ok: boolean;
   readonly found: string;
+  /** The command that puts it right, or that adds what is absent. */
   readonly fix?: string | undefined;
+  /** Not there, and not needed for what was asked. */
+  readonly absent?: true;
 }
 
 type Examine = (loadKoffi: LoadKoffi | undefined) => Promise<Omit<Check, "name" | "ok">>;
@@ -61,19 +64,20 @@ export async function examineMachine(options: ExamineOptions): Promise<readonly 
       } catch (error) {
         if (!(error instanceof Diagnostic)) throw error;
         const { message, details = [], fix } = error.parts;
-        if (target !== wanted) return { name, ok: true, found: `none, needed for ${target} alone: ${message}` };
+        if (target !== wanted)
+          return { name, ok: true, absent: true, found: `${message}; needed for ${target} alone`, fix };
         return { name, ok: false, found: [message, ...details].join("; "), fix };
       }
     }),
   );
 }
 
-/** One line per check, the fix below what is wrong. */
+/** One line per check, the fix below what is missing. */
 export function describeChecks(checks: readonly Check[]): readonly string[] {
   const width = Math.max(...checks.map(({ name }) => name.length));
-  return checks.flatMap(({ name, ok, found, fix }) => [
-    `${ok ? "ok     " : "MISSING"}  ${name.padEnd(width)}  ${found}`,
-    ...(ok || fix === undefined ? [] : [`         ${" ".repeat(width)}  fix: ${fix}`]),
+  return checks.flatMap(({ name, ok, absent, found, fix }) => [
+    `${absent === true ? "-      " : ok ? "ok     " : "MISSING"}  ${name.padEnd(width)}  ${found}`,
+    ...(fix === undefined ? [] : [`         ${" ".repeat(width)}  ${absent === true ? "to add it" : "fix"}: ${fix}`]),
   ]);
 }
 
@@ -106,8 +110,8 @@ async function examineGpu(loadKoffi: LoadKoffi | undefined): Promise<{ readonly 
 }
 
 async function examineNvrtc(loadKoffi: LoadKoffi | undefined): Promise<{ readonly found: string }> {
-  const { version, from } = await openNvrtc(loadKoffi);
-  return { found: `${version} (${from})` };
+  const { version, from, passedOver } = await openNvrtc(loadKoffi);
+  return { found: [`${version} (${from})`, ...passedOver.map((reason) => `not used: ${reason}`)].join("; ") };
 }
 
 async function examineThreads(): Promise<{ readonly found: string }> {

@@ -42,7 +42,7 @@ export function openPayload(payload: Payload): Carried {
       const { prelude, hostSource = "" } = payload;
       const shared = { threads, loadKoffi: fromPayload };
       return plan().target === "cuda"
-        ? createCudaDevice({ headers: prelude, ...shared })
+        ? createCudaDevice({ headers: prelude, script: process.argv[1], ...shared })
         : createCpuDevice({ prelude, hostSource, ...shared });
     },
   });

@@ -1,6 +1,6 @@
 // A training binary for a GPU: what it carries, what it says where there is no GPU, and that it drives one. The driver
 // and NVRTC are test/device/fake-cuda.cpp, whose kernels compute nothing.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FAKES } from "../device/with-fake-cuda.ts";
@@ -65,5 +65,21 @@ describe("a training binary for a GPU", () => {
     expect(result.device).toBe("NVIDIA Fake, 108 multiprocessors, 1.0 GiB; CUDA 12.8, NVRTC 12.99");
     expect(result.kernels.length).toBeGreaterThan(20);
     expect(result.kernels.every(({ milliseconds }) => milliseconds >= 0.25)).toBe(true);
+  });
+
+  test("compiles its kernels in processes of its own, from itself alone", async () => {
+    const cache = join(folder.path, "cache");
+    const words = ["bench", "--steps", "1", "--warmup", "0"];
+    // Neither the package nor the launcher is there.
+    const elsewhere = { ...FAKES, FAKE_CUDA_IDLE: "1", SORACC_CACHE: cache, SORACC_ROOT: "/nonexistent" };
+    const { stderr, exitCode } = await start(binary, words, folder.path, elsewhere);
+    expect(exitCode, stderr).toBe(0);
+    const crashing = { ...elsewhere, SORACC_CACHE: join(folder.path, "other"), FAKE_NVRTC_CRASH: "1" };
+    const failed = await start(binary, words, folder.path, crashing);
+    expect(failed.stderr).toMatch(
+      /^compiler: NVRTC 12\.99 crashes on kernel \w+ for sm_80 \(SIGSEGV\)\n {2}it computes: /m,
+    );
+    const [, kept] = /^ {2}source: (.*)$/m.exec(failed.stderr) ?? [];
+    expect(existsSync(kept ?? "")).toBe(true);
   });
 });

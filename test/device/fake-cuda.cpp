@@ -5,8 +5,9 @@
 // Environment: FAKE_CUDA_VERSION, FAKE_CUDA_GPUS, FAKE_CUDA_CAPABILITY (80: 8.0), FAKE_CUDA_MEMORY (bytes),
 // FAKE_CUDA_PATIENCE (how often a stream says that it is not ready before a piece of work is done),
 // FAKE_CUDA_FAULT (the kernel that fails), FAKE_CUDA_IDLE (1: kernels that have no function here do nothing),
-// FAKE_NVRTC_VERSION (major).
+// FAKE_NVRTC_VERSION (major), FAKE_NVRTC_CRASH (1: compiling ends the process).
 
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -450,6 +451,7 @@ API int nvrtcCompileProgram(Program* program, int count, const char* const* opti
   for (int i = 0; i < count; i++) {
     if (strncmp(options[i], "--gpu-architecture=", 19) == 0) program->source += std::string("// ") + (options[i] + 19);
   }
+  if (setting("FAKE_NVRTC_CRASH", 0) != 0 || program->source.find("crash_here") != std::string::npos) raise(SIGSEGV);
   if (program->source.find("undeclared_name") == std::string::npos) return kSuccess;
   program->log = "kernel.cu(9): error: identifier \"undeclared_name\" is undefined\n";
   return 6;

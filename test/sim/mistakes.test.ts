@@ -138,7 +138,8 @@ arguments.b[thread_index()] = slots[4 * (63 - thread_index())];`,
 !if (thread_index() < 32)
 sync_threads();
 arguments.a[thread_index()] = 1.0f;`,
-    message: /deadlock: no thread of the block can go on[\s\S]*32 threads, the first of them 0, wait for sync_threads in line \d+[\s\S]*32 threads have returned/,
+    message:
+      /deadlock: no thread of the block can go on[\s\S]*32 threads, the first of them 0, wait for sync_threads in line \d+[\s\S]*32 threads have returned/,
   },
   {
     what: "a named barrier for more threads than come",
@@ -159,7 +160,8 @@ sync_threads();
 @if (thread_index() == 0) mbarrier_arrive(barrier);
 mbarrier_wait(barrier, 0);
 arguments.a[thread_index()] = 1.0f;`,
-    message: /deadlock[\s\S]*32 threads, the first of them 0, wait for the mbarrier at shared \+ 0, parity 0, 1 arrivals and 0 bytes missing/,
+    message:
+      /deadlock[\s\S]*32 threads, the first of them 0, wait for the mbarrier at shared \+ 0, parity 0, 1 arrivals and 0 bytes missing/,
   },
   {
     what: "a tensor copy that is read before its mbarrier completes",
@@ -251,6 +253,7 @@ describe.each(PLANTED)("$what", ({ written, text, message, line }) => {
   });
 
   test("is not found where it is not", async () => {
-    for (const seed of SEEDS) expect(await mistakeOf({ ...written, body: versionOf(text, false) }, seed)).toBeUndefined();
+    for (const seed of SEEDS)
+      expect(await mistakeOf({ ...written, body: versionOf(text, false) }, seed)).toBeUndefined();
   });
 });

@@ -49,7 +49,9 @@ export async function runKernel(written: Written, seed = 0): Promise<Uint32Array
   const arrays = written.buffers.map((given) =>
     given instanceof Uint32Array ? given : new Uint32Array(Float32Array.from(given).buffer),
   );
-  const starts = arrays.map((_, i) => PAGE * (1 + arrays.slice(0, i).reduce((n, each) => n + Math.ceil(each.byteLength / PAGE) + 1, 0)));
+  const starts = arrays.map(
+    (_, i) => PAGE * (1 + arrays.slice(0, i).reduce((n, each) => n + Math.ceil(each.byteLength / PAGE) + 1, 0)),
+  );
   const bytes = starts.at(-1)! + arrays.at(-1)!.byteLength + PAGE;
   const memory = Buffer.alloc(Math.ceil(bytes / PAGE) * PAGE);
   arrays.forEach((array, i) => memory.set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), starts[i]));
@@ -71,7 +73,9 @@ export async function runKernel(written: Written, seed = 0): Promise<Uint32Array
       ...{ times: 1, seed, memory: { path, base: BASE, bytes: memory.length } },
     });
     const after = readFileSync(path);
-    return arrays.map((array, i) => new Uint32Array(Uint8Array.from(after.subarray(starts[i], starts[i]! + array.byteLength)).buffer));
+    return arrays.map(
+      (array, i) => new Uint32Array(Uint8Array.from(after.subarray(starts[i], starts[i]! + array.byteLength)).buffer),
+    );
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

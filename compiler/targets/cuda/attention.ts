@@ -22,6 +22,7 @@ import {
 import { dimText, type Frame } from "../code/context.ts";
 import { ELEMENT_TYPES, printLiteral } from "../code/print.ts";
 import { takeLines, type Scope } from "../code/scope.ts";
+import { attentionOnHopper, attentionSuitsHopper, gradientOnHopper, gradientSuitsHopper } from "./attention-hopper.ts";
 import { cudaHead, openCudaFrame, type Workspace } from "./launch.ts";
 import type { Generated, Phase } from "./target.ts";
 
@@ -35,7 +36,8 @@ const WARP = 32;
 /** Threads of the kernels for any head: a warp has one query, or one key. */
 const PLAIN_THREADS = 128;
 
-export function attention(kernel: AttentionKernel, _arch: Arch): Generated {
+export function attention(kernel: AttentionKernel, arch: Arch): Generated {
+  if (arch === "sm_90a" && attentionSuitsHopper(kernel)) return attentionOnHopper(kernel);
   const frame = openCudaFrame(kernel);
   const sizes = sizesOf(kernel);
   const scope = sampleScope(frame);
@@ -80,7 +82,8 @@ export function attention(kernel: AttentionKernel, _arch: Arch): Generated {
   };
 }
 
-export function attentionGradient(kernel: AttentionGradientKernel, _arch: Arch): Generated {
+export function attentionGradient(kernel: AttentionGradientKernel, arch: Arch): Generated {
+  if (arch === "sm_90a" && gradientSuitsHopper(kernel)) return gradientOnHopper(kernel);
   const frame = openCudaFrame(kernel);
   const sizes = sizesOf(kernel);
   const element = elementOf(kernel, [kernel.q, kernel.k, kernel.v, kernel.doutput]);
@@ -168,7 +171,7 @@ interface Sizes {
   readonly head: number;
 }
 
-function sizesOf(kernel: AnyAttention): Sizes {
+export function sizesOf(kernel: AnyAttention): Sizes {
   const size = (axis: number): Dim => kernel.axes[axis]?.size ?? ONE;
   const head = staticValue(size(HEAD));
   if (head === undefined) throw new CompilerBug("the CUDA target", `${kernel.name} has a head of no fixed size`);
@@ -176,7 +179,7 @@ function sizesOf(kernel: AnyAttention): Sizes {
 }
 
 /** What is multiplied: the type of all operands where it is one that tensor cores know, else float. */
-function elementOf(
+export function elementOf(
   kernel: AnyAttention,
   accesses: readonly number[],
 ): { readonly cpp: string; readonly bytes: number } {
@@ -186,7 +189,7 @@ function elementOf(
   return narrow ? { cpp: ELEMENT_TYPES[only], bytes: 2 } : { cpp: "float", bytes: 4 };
 }
 
-const commonOf = (frame: Frame, kernel: AnyAttention, sizes: Sizes, element: string) => ({
+export const commonOf = (frame: Frame, kernel: AnyAttention, sizes: Sizes, element: string) => ({
   element,
   head: sizes.head,
   ranges: Math.max(1, kernel.mask.segments.length),
@@ -200,7 +203,7 @@ const commonOf = (frame: Frame, kernel: AnyAttention, sizes: Sizes, element: str
   headIndex: frame.indices[HEADS],
 });
 
-const typedView = (scope: Scope, access: number) => ({
+export const typedView = (scope: Scope, access: number) => ({
   ...view(scope, access),
   type: ELEMENT_TYPES[operandAt(scope.frame.kernel as AnyAttention, access).dtype],
 });

@@ -46,9 +46,8 @@ const SHORTEST_CHUNK = 1024;
 const MOST_STAGES = 6;
 
 /** Whether the product is large enough that tiles of a whole warpgroup are not mostly padding. */
-export function suitsHopper({ product, sizes }: Setting): boolean {
-  if (product.bytes !== 2) return false;
-  const [rows, columns, depth] = [sizes.m, sizes.n, sizes.k].map((size) => staticValue(size) ?? guess(size, 64));
+export function suitsHopper({ m, n, k }: Setting["sizes"]): boolean {
+  const [rows, columns, depth] = [m, n, k].map((size) => staticValue(size) ?? guess(size, 64));
   return rows! > ROWS / 2 && columns! >= 32 && depth! >= DEPTH;
 }
 
@@ -57,9 +56,9 @@ export function contractHopper(setting: Setting): Generated {
   const [left, right] = (["left", "right"] as const).map((which) => alignedSide(setting, which)) as [Box, Box];
   const finish = finishOf(frame, contraction);
   // The sums of chunks are only stored; what an element reads is read when they are added.
-  const widest = tilingOf(sizes, right.view.along, false);
+  const widest = tilingOf(sizes, right.view.along, { reads: false, values: [] });
   const split = splitOf(sizes, widest.columns);
-  const tiling = split === undefined ? tilingOf(sizes, right.view.along, finish.reads) : widest;
+  const tiling = split === undefined ? tilingOf(sizes, right.view.along, finish) : widest;
   const { columns, stages } = tiling;
   const partial: Workspace | undefined = split && {
     name: frame.fresh("partial"),
@@ -141,12 +140,13 @@ function alignedSide(setting: Setting, which: "left" | "right"): Box {
 }
 
 /**
- * Wide tiles read less per product. They leave few registers while sums wait to be stored, which is enough for stores
- * but not for reads in flight: where every element is read as well, as many rows at once as hide the time it takes.
+ * Wide tiles read less per product. They leave few registers while sums wait to be stored, which is enough for a store
+ * but not for several, nor for reads in flight: where every element is read, as many rows at once as hide the time that
+ * takes.
  */
-function tilingOf({ n }: Setting["sizes"], right: boolean, reads: boolean) {
+function tilingOf({ n }: Setting["sizes"], right: boolean, { reads, values }: Pick<Finish, "reads" | "values">) {
   const total = staticValue(n) ?? guess(n, 64);
-  const widths = reads ? [128, 64, 32] : [192, 128, 64, 32];
+  const widths = reads || values.length > 1 ? [128, 64, 32] : [192, 128, 64, 32];
   const cost = (width: number): number => Math.ceil(total / width) * width * (1 + 16 / width);
   const columns = widths.reduce((best, width) => (cost(width) < cost(best) ? width : best));
   const rightColumns = right ? columns : Math.ceil(columns / PANEL) * PANEL;
@@ -172,12 +172,30 @@ function splitOf({ batch, m, n, k }: Setting["sizes"], columns: number) {
   return { chunks, length: multiply(ceilDiv(ceilDiv(k, chunks), DEPTH), DEPTH) };
 }
 
+/** Statements by what they depend on; the values to store, with the places they go to. */
+interface Finish {
+  readonly settled: readonly string[];
+  readonly sampleLines: readonly string[];
+  readonly rowLines: readonly string[];
+  readonly lines: readonly string[];
+  readonly values: readonly {
+    readonly name: string;
+    readonly type: string;
+    readonly text: string;
+    readonly place: string;
+  }[];
+  readonly placeRowLines: readonly string[];
+  readonly placeLines: readonly string[];
+  /** Whether an element reads something of its own. */
+  readonly reads: boolean;
+}
+
 /**
  * The stores of an element in two parts, so that what many elements read is in flight before the first is stored: the
  * values, each into a variable, and the places they go to. Reads ask whether the element is `inside` the product by
  * themselves: a branch round all of them would keep those of one element apart from those of the next.
  */
-function finishOf(given: Frame, { kernel, axes, linear }: Contraction) {
+function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
   const frame: Frame = { ...given, kernel: { ...kernel, accesses: kernel.accesses.map(guarded) } };
   const sample = wholeIndices(frame, { name: "sample", axes: axes.batch });
   const row = wholeIndices(frame, { name: "row", axes: axes.m });
@@ -212,7 +230,6 @@ function finishOf(given: Frame, { kernel, axes, linear }: Contraction) {
     })),
     placeRowLines: [...row.lines, ...placeRow.lines],
     placeLines: [...column.lines, ...place.lines],
-    /** Whether an element reads something of its own. */
     reads: [...element.loads.keys()].some((access) => varies(kernel.accesses[access]!, "m")),
   };
 

@@ -35,8 +35,8 @@ export interface Setting {
   readonly sizes: { readonly batch: Dim; readonly m: Dim; readonly n: Dim; readonly k: Dim };
 }
 
-/** The form for an architecture; `suits` tells whether a product takes the one for Hopper where there is one. */
-export function contract(given: ContractKernel, arch: Arch, suits = suitsHopper): Generated {
+/** The form for an architecture; `everywhere`: that for Hopper also where another is faster. */
+export function contract(given: ContractKernel, arch: Arch, everywhere = false): Generated {
   const contraction = arrange(given, scatteredAccesses);
   const { kernel, axes } = contraction;
   const frame = openCudaFrame(kernel, given);
@@ -49,7 +49,8 @@ export function contract(given: ContractKernel, arch: Arch, suits = suitsHopper)
   const product = productOf(kernel);
   if (product === undefined) return plainContract({ contraction, frame, sizes });
   const setting: Setting = { contraction, frame, product, sizes };
-  if (arch === "sm_90a" && suits(setting)) return contractHopper(setting);
+  const hopper = arch === "sm_90a" && product.bytes === 2 && (everywhere || suitsHopper(sizes));
+  if (hopper) return contractHopper(setting);
   const [left, right] = [sideOf(setting, "left"), sideOf(setting, "right")];
   const tile = tileOf(sizes);
   const split = splitOf(sizes, tile, product);

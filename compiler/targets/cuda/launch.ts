@@ -19,6 +19,10 @@ const WORDS: ReadonlySet<string> = new Set(
     "query_first key_first key_end key_count query_begin range ranges number q_aligned k_aligned v_aligned do_aligned",
     "o_row do_row dq_row dk_row dv_row to copy_keys copy_queries ds before weight score i j e lefts rights",
     "shared_memory thread_index lane_index warp_index block_index sync_threads sync_warp reduce_lanes reduce_block pick",
+    "memory parts barriers ring work work_of item_total turn mine group part part_sums part_row row_inside inside warp",
+    "r c left_sample right_sample query_padded keys_to values_to values_at key_at query_at batch_at head_at cut report",
+    "landed landed_parity query_ring key_ring value_ring after weigh_block first_query limit whole step_at queries_to",
+    "outputs_to seen first_seen weights_left ds_left before_own Work Ring STAGES STEP_BYTES QueryTile KeyTile ValueTile",
     "WARP DEVICE TILE DEPTH THREADS LANES WIDTH ROWS KEYS QUERIES HEAD PARTS RANGES SCALE Block Element Side Matrix Tile",
   ]
     .join(" ")

@@ -32,7 +32,11 @@ export interface Phase {
 }
 
 type Generators = {
-  readonly [A in Kernel["anchor"]]: (kernel: Extract<Kernel, { anchor: A }>, arch: Arch) => Generated;
+  readonly [A in Kernel["anchor"]]: (
+    kernel: Extract<Kernel, { anchor: A }>,
+    arch: Arch,
+    everywhere: boolean,
+  ) => Generated;
 };
 
 const GENERATORS: Generators = { map, rows, columns, contract, attention, attentionGradient };
@@ -41,10 +45,13 @@ const PLACEHOLDER = "@symbol";
 
 let render: Render | undefined;
 
-/** The CUDA source of a kernel, and what the plan has to know to launch it. */
-export function generate(kernel: Kernel, arch: Arch): GeneratedKernel {
-  const generator = GENERATORS[kernel.anchor] as (kernel: Kernel, arch: Arch) => Generated;
-  const made = generator(kernel, arch);
+/**
+ * The CUDA source of a kernel, and what the plan has to know to launch it.
+ * @param everywhere the forms of an architecture also where others are faster: what tests of small sizes ask for
+ */
+export function generate(kernel: Kernel, arch: Arch, everywhere = false): GeneratedKernel {
+  const generator = GENERATORS[kernel.anchor] as (kernel: Kernel, arch: Arch, everywhere: boolean) => Generated;
+  const made = generator(kernel, arch, everywhere);
   render ??= templatesOf("cuda");
   const source = withoutIdleArguments(render(made.template, { ...made.context, symbol: PLACEHOLDER }));
   const hash = createHash("sha256").update(source).digest("hex").slice(0, 8);

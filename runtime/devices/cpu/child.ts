@@ -13,6 +13,8 @@ export interface ChildResult {
 
 export interface ChildOptions {
   readonly cwd?: string | undefined;
+  /** Variables beside those of this process. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
   /** Ends the child; its result then carries the signal. */
   readonly abort?: AbortSignal | undefined;
 }
@@ -29,7 +31,7 @@ export function runChild(command: string, args: readonly string[], options: Chil
     };
     const child = spawn(command, args, {
       cwd: options.cwd,
-      env: { ...process.env, LC_ALL: "C" }, // messages are parsed
+      env: { ...process.env, LC_ALL: "C", ...options.environment }, // messages are parsed
       stdio: ["ignore", "pipe", "pipe"],
     });
     const kill = (): void => void child.kill();

@@ -1,13 +1,12 @@
 /** The CPU as a device: finds the compiler, builds the host library, shares its pool of threads. */
-import { readFileSync } from "node:fs";
-import { availableParallelism, totalmem } from "node:os";
-import { Diagnostic } from "../../../contract/diagnostic.ts";
+import { totalmem } from "node:os";
 import { deviceOn } from "../bound/device.ts";
 import type { Device } from "../device.ts";
 import { openCacheFolder } from "./cache-folder.ts";
 import { cpuEngine } from "./engine.ts";
 import { openHost, type LoadKoffi } from "./host.ts";
 import { buildHost, type Prelude, type Workshop } from "./kernel-cache.ts";
+import { threadsWanted } from "./threads.ts";
 import { findToolchain } from "./toolchain.ts";
 
 export interface CpuDeviceOptions {
@@ -35,27 +34,4 @@ export async function createCpuDevice(options: CpuDeviceOptions): Promise<Device
   const workshop: Workshop = { cache, toolchain, prelude: options.prelude, jobs: threads };
   const host = await openHost(await buildHost(workshop, options.hostSource), options.loadKoffi);
   return deviceOn(cpuEngine(host, workshop, threads), options.boundBytes ?? totalmem() / 4);
-}
-
-function threadsWanted(): number {
-  const text = process.env["SORACC_THREADS"];
-  if (text === undefined || text === "") return Math.min(availableParallelism(), containerProcessors());
-  const threads = Number(text);
-  if (Number.isInteger(threads) && threads >= 1 && threads <= 1024) return threads;
-  throw new Diagnostic({
-    kind: "threads",
-    message: `SORACC_THREADS is "${text}"`,
-    fix: "give a whole number from 1 to 1024",
-  });
-}
-
-/** What a container's quota allows: more threads than that only get throttled together. */
-function containerProcessors(): number {
-  try {
-    const [quota, period] = readFileSync("/sys/fs/cgroup/cpu.max", "utf8").split(" ").map(Number);
-    if (quota !== undefined && period !== undefined && quota > 0) return Math.max(1, Math.ceil(quota / period));
-  } catch {
-    // no quota
-  }
-  return Infinity;
 }

@@ -1,79 +1,65 @@
 /**
- * From kernel sources to cubins. Each distinct kernel is compiled once per machine and architecture, several at a time;
- * what a plan needs is kept as one pack, so that a warm start reads two files.
+ * From kernel sources to cubins. Each distinct kernel is compiled once per machine and architecture, several at a time,
+ * in processes of their own; what a plan needs is kept as one pack, so that a warm start reads two files.
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Diagnostic } from "../../../contract/diagnostic.ts";
+import { CompilerBug, Diagnostic } from "../../../contract/diagnostic.ts";
 import type { Arch, PlanKernel } from "../../../contract/plan.ts";
 import { cached, hashOf, type CacheFolder } from "../cpu/cache-folder.ts";
 import type { LoadProgress } from "../device.ts";
-import { OPTIONS, Rejected, type EntryReport, type Nvrtc } from "./nvrtc.ts";
+import { Crashed, startCompileProcess, type CompileProcess } from "./compile-process.ts";
+import type { LogReport } from "./nvrtc-log.ts";
+import { OPTIONS, Rejected, SOURCE_NAME, type Nvrtc } from "./nvrtc.ts";
 
 export interface CubinRequest {
   readonly cache: CacheFolder;
-  readonly nvrtc: Nvrtc;
+  readonly nvrtc: Pick<Nvrtc, "version" | "from" | "checkArch">;
   /** Texts of what kernels include, by name. */
   readonly headers: Readonly<Record<string, string>>;
   readonly arch: Arch;
   readonly kernels: readonly PlanKernel[];
   /** How many are compiled at a time. */
   readonly jobs: number;
+  /** What Node starts to compile: the launcher of soracc or a training binary. Default: the launcher. */
+  readonly script?: string | undefined;
   readonly progress?: (progress: LoadProgress) => void;
   /** Where in the model a kernel comes from: its operator's path, and the line. For messages. */
   readonly originOf?: (kernel: PlanKernel) => string | undefined;
 }
 
-export interface KernelReport {
-  readonly entries: readonly EntryReport[];
-  readonly warnings: readonly string[];
-}
-
 export interface Cubins {
   /** One per kernel, in order. */
   readonly cubins: readonly Uint8Array[];
-  readonly reports: readonly KernelReport[];
+  readonly reports: readonly LogReport[];
   /** How many were not in the cache. */
   readonly compiled: number;
 }
 
 /** A kernel's place in a pack, and what was reported when it was compiled. */
-interface Packed extends KernelReport {
+interface Packed extends LogReport {
   readonly offset: number;
   readonly bytes: number;
 }
 
-/** @throws Diagnostic of kind `compiler` for the first kernel that fails */
+/** A process takes a fifth of a second to start and 200 MB: more of them gain nothing. */
+const MOST_PROCESSES = 16;
+
+/** @throws Diagnostic of kind `compiler` for the first kernel that fails, of kind `gpu` for an NVRTC that does not serve */
 export async function buildCubins(request: CubinRequest): Promise<Cubins> {
   const { cache, nvrtc, headers, arch, kernels, progress = () => undefined } = request;
   const common = hashOf("cubin", nvrtc.version, arch, ...OPTIONS, JSON.stringify(Object.entries(headers).sort()));
   const keys = kernels.map(({ source }) => hashOf(common, source));
-  let ready = 0;
   let compiled = 0;
-  const report = (doing: LoadProgress["doing"]): void => progress({ kernels: kernels.length, ready, compiled, doing });
+  const report = (doing: LoadProgress["doing"], ready: number): void =>
+    progress({ kernels: kernels.length, ready, compiled, doing });
 
   const pack = await cached(cache, hashOf("cubins", ...keys), "cubins.bin", async (folder) => {
-    report("compiling kernels");
-    const made: (KernelReport & { readonly cubin: Uint8Array })[] = [];
-    let next = 0;
-    let failure: unknown;
-    const worker = async (): Promise<void> => {
-      for (let index = next++; index < kernels.length && failure === undefined; index = next++) {
-        try {
-          const entry = await cached(cache, keys[index]!, "kernel.cubin", (draft) =>
-            compileKernel(request, kernels[index]!, draft),
-          );
-          made[index] = await readEntry(entry.path);
-          ready++;
-          if (entry.built) compiled++;
-          report("compiling kernels");
-        } catch (error) {
-          failure ??= error;
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: Math.max(1, request.jobs) }, worker));
-    if (failure !== undefined) throw failure as Error;
+    report("compiling kernels", 0);
+    const made = await buildAll(request, keys, (built, ready) => {
+      if (built) compiled++;
+      report("compiling kernels", ready);
+    });
     let offset = 0;
     const index = made.map(({ cubin, entries, warnings }): Packed => {
       offset += cubin.length;
@@ -87,8 +73,7 @@ export async function buildCubins(request: CubinRequest): Promise<Cubins> {
     readFile(pack.path.replace(/\.bin$/, ".json"), "utf8"),
   ]);
   const index = JSON.parse(text) as readonly Packed[];
-  ready = kernels.length;
-  report("ready");
+  report("ready", kernels.length);
   return {
     cubins: index.map(({ offset, bytes: length }) => bytes.subarray(offset, offset + length)),
     reports: index.map(({ entries, warnings }) => ({ entries, warnings })),
@@ -96,50 +81,142 @@ export async function buildCubins(request: CubinRequest): Promise<Cubins> {
   };
 }
 
+type Entry = LogReport & { readonly cubin: Uint8Array };
+
+/** Every kernel from the cache or from NVRTC, whose processes start when the first of them is missing. */
+async function buildAll(
+  request: CubinRequest,
+  keys: readonly string[],
+  onReady: (built: boolean, ready: number) => void,
+): Promise<readonly Entry[]> {
+  const { kernels, cache, jobs } = request;
+  const made: Entry[] = [];
+  // Long sources take longest: they come first, so that no process ends alone with one of them.
+  const queue = kernels.map((_, index) => index).sort((a, b) => lengthOf(kernels[a]) - lengthOf(kernels[b]));
+  const processes: CompileProcess[] = [];
+  let ready = 0;
+  let failure: unknown;
+  const worker = async (): Promise<void> => {
+    let compiler: CompileProcess | undefined;
+    for (let index = queue.pop(); index !== undefined && failure === undefined; index = queue.pop()) {
+      const kernel = kernels[index]!;
+      try {
+        const entry = await cached(cache, keys[index]!, "kernel.cubin", async (folder) => {
+          if (compiler === undefined) {
+            compiler = await startCompiler(request);
+            processes.push(compiler);
+          }
+          await compileKernel(request, compiler, kernel, folder);
+        });
+        made[index] = await readEntry(entry.path);
+        onReady(entry.built, ++ready);
+      } catch (error) {
+        failure ??= error;
+        processes.forEach((each) => each.close());
+      }
+    }
+  };
+  const workers = Math.max(1, Math.min(jobs, MOST_PROCESSES, kernels.length));
+  await Promise.all(Array.from({ length: workers }, worker));
+  processes.forEach((each) => each.close());
+  if (failure !== undefined) throw failure as Error;
+  return made;
+}
+
+async function startCompiler({ nvrtc, headers, arch, script }: CubinRequest): Promise<CompileProcess> {
+  nvrtc.checkArch(arch);
+  const started = await startCompileProcess({ library: nvrtc.from, headers, arch, script }).catch((error: unknown) => {
+    if (!(error instanceof Crashed)) throw error;
+    throw new Diagnostic({
+      kind: "compiler",
+      message: `the process that compiles kernels does not start (${error.how})`,
+      details: [...error.lastWords.filter((line) => line !== ""), `NVRTC: ${nvrtc.from}`],
+      fix: "run soracc doctor; when nothing is missing and memory is free, please report this",
+    });
+  });
+  if (started.version === nvrtc.version) return started;
+  started.close();
+  throw new CompilerBug("NVRTC", `version ${nvrtc.version} was opened, and ${started.version} compiles`);
+}
+
+const lengthOf = (kernel: PlanKernel | undefined): number => kernel?.source.length ?? 0;
+
 /** The source stays beside the cubin: whoever wants to know what runs finds it there. */
-async function compileKernel(request: CubinRequest, kernel: PlanKernel, folder: string): Promise<void> {
-  const { nvrtc, headers, arch } = request;
+async function compileKernel(
+  request: CubinRequest,
+  compiler: CompileProcess,
+  kernel: PlanKernel,
+  folder: string,
+): Promise<void> {
   await writeFile(join(folder, "kernel.cu"), kernel.source);
   try {
-    const { cubin, entries, warnings } = await nvrtc.compile({ source: kernel.source, headers, arch });
-    await writeFile(join(folder, "report.json"), JSON.stringify({ entries, warnings } satisfies KernelReport));
+    const { cubin, entries, warnings } = await compiler.compile(kernel.source);
+    await writeFile(join(folder, "report.json"), JSON.stringify({ entries, warnings } satisfies LogReport));
     await writeFile(join(folder, "kernel.cubin"), cubin);
   } catch (error) {
-    if (!(error instanceof Rejected)) throw error;
-    throw await rejected(request, kernel, error.log);
+    if (error instanceof Rejected) throw await rejected(request, kernel, error.log);
+    if (error instanceof Crashed) throw await crashed(request, kernel, error);
+    throw error;
   }
 }
 
-async function readEntry(path: string): Promise<KernelReport & { readonly cubin: Uint8Array }> {
+async function readEntry(path: string): Promise<Entry> {
   const [cubin, text] = await Promise.all([readFile(path), readFile(join(path, "..", "report.json"), "utf8")]);
-  return { cubin, ...(JSON.parse(text) as KernelReport) };
+  return { cubin, ...(JSON.parse(text) as LogReport) };
 }
 
 async function rejected(request: CubinRequest, kernel: PlanKernel, log: string): Promise<Diagnostic> {
-  const { cache, nvrtc, arch, originOf } = request;
-  const kept = join(cache.path, "rejected", `${kernel.symbol}.cu`);
-  await mkdir(join(cache.path, "rejected"), { recursive: true }).catch(() => undefined);
-  await writeFile(kept, kernel.source).catch(() => undefined);
-  const origin = originOf?.(kernel);
-  const errors = log.split("\n").filter((line) => /\berror\b/.test(line));
+  const { nvrtc, arch } = request;
+  const lines = log.split("\n").filter((line) => line.trim() !== "");
+  const errors = lines.filter((line) => /\berror\b/.test(line) && !/^\d+ errors? detected/.test(line));
   return new Diagnostic({
     kind: "compiler",
     message: `NVRTC ${nvrtc.version} rejects kernel ${kernel.symbol} for ${arch}`,
     details: [
-      `it computes: ${kernel.formula}`,
-      ...(origin === undefined ? [] : [`it comes from: ${origin}`]),
-      ...(errors.length > 0 ? errors : log.split("\n"))
-        .slice(0, 4)
-        .map((line) => withSource(line.trim(), kernel.source)),
-      `source: ${kept}`,
+      ...aboutKernel(request, kernel),
+      ...(errors.length > 0 ? errors : lines).slice(0, 4).flatMap((line) => withSource(line.trim(), kernel.source)),
+      `source: ${await keep(request, kernel)}`,
     ],
     fix: "this is not your mistake; please report it with that source and NVRTC's version",
   });
 }
 
-/** `kernel.cu(12): error: …` with line 12 behind it. */
-function withSource(message: string, source: string): string {
-  const line = /^kernel\.cu\((\d+)\)/.exec(message)?.[1];
-  const text = line === undefined ? undefined : source.split("\n")[Number(line) - 1]?.trim();
-  return text === undefined ? message : `${message}  |  ${text}`;
+async function crashed(request: CubinRequest, kernel: PlanKernel, { how, lastWords }: Crashed): Promise<Diagnostic> {
+  const { nvrtc, arch } = request;
+  const killed = how === "SIGKILL";
+  return new Diagnostic({
+    kind: "compiler",
+    message: killed
+      ? `the process that compiles kernel ${kernel.symbol} was killed; most likely the machine ran out of memory`
+      : `NVRTC ${nvrtc.version} crashes on kernel ${kernel.symbol} for ${arch} (${how})`,
+    details: [
+      ...aboutKernel(request, kernel),
+      ...lastWords.filter((line) => line !== ""),
+      `NVRTC: ${nvrtc.from}`,
+      `source: ${await keep(request, kernel)}`,
+    ],
+    fix: killed
+      ? "free some memory, or compile fewer kernels at a time with SORACC_THREADS=1"
+      : "try another NVRTC (soracc toolchain install --force, or SORACC_NVRTC), and please report this with that source",
+  });
+}
+
+function aboutKernel({ originOf }: CubinRequest, kernel: PlanKernel): readonly string[] {
+  const origin = originOf?.(kernel) ?? "";
+  return [`it computes: ${kernel.formula}`, ...(origin === "" ? [] : [`it comes from: ${origin}`])];
+}
+
+/** The path where a source that failed can be found afterwards. */
+async function keep({ cache }: CubinRequest, kernel: PlanKernel): Promise<string> {
+  const kept = join(cache.path, "rejected", `${kernel.symbol}.cu`);
+  await mkdir(join(cache.path, "rejected"), { recursive: true }).catch(() => undefined);
+  await writeFile(kept, kernel.source).catch(() => undefined);
+  return kept;
+}
+
+/** `kernel.cu(12): error: …`, and line 12 below it. */
+function withSource(message: string, source: string): readonly string[] {
+  const [, file, line] = /^([\w.]+)\((\d+)\)/.exec(message) ?? [];
+  const text = file === SOURCE_NAME ? source.split("\n")[Number(line) - 1]?.trim() : undefined;
+  return text === undefined ? [message] : [message, `  ${text}`];
 }

@@ -1,10 +1,10 @@
 /** An NVIDIA GPU as a device. */
-import { availableParallelism } from "node:os";
 import { Diagnostic } from "../../../contract/diagnostic.ts";
 import type { Arch } from "../../../contract/plan.ts";
 import { deviceOn } from "../bound/device.ts";
 import { openCacheFolder } from "../cpu/cache-folder.ts";
 import type { LoadKoffi } from "../cpu/host.ts";
+import { threadsWanted } from "../cpu/threads.ts";
 import type { Device } from "../device.ts";
 import { openDriver, printVersion, type Driver } from "./driver.ts";
 import { archOf, cudaEngine } from "./engine.ts";
@@ -20,8 +20,10 @@ export interface CudaDeviceOptions {
   readonly headers: Readonly<Record<string, string>>;
   /** Default: SORACC_CACHE, else the user's cache folder. */
   readonly cacheDir?: string | undefined;
-  /** How many kernels are compiled at a time. */
+  /** How many kernels are compiled at a time. Default: SORACC_THREADS, else as many as there are processors. */
   readonly threads?: number | undefined;
+  /** What Node starts to compile kernels: the launcher of soracc (the default) or a training binary. */
+  readonly script?: string | undefined;
   /** Default: from node_modules. A single-file binary passes its own (see ../cpu/host.ts). */
   readonly loadKoffi?: LoadKoffi | undefined;
   /** Bytes that bound programs may hold in inputs, outputs and residents before the oldest are dropped. */
@@ -32,14 +34,14 @@ export interface CudaDeviceOptions {
 
 /** The first GPU that the driver shows. Throws a Diagnostic of kind `gpu` when driver, NVRTC or GPU do not serve. */
 export async function createCudaDevice(options: CudaDeviceOptions): Promise<CudaDevice> {
-  const { headers, cacheDir, loadKoffi, threads = availableParallelism() } = options;
+  const { headers, cacheDir, script, loadKoffi, threads = threadsWanted() } = options;
   const notify = options.notify ?? ((message: string) => void process.stderr.write(`soracc: ${message}\n`));
   const driver = await openDriver(loadKoffi);
   try {
     const arch = archOf(driver.gpu);
     const [nvrtc, cache] = await Promise.all([openNvrtc(loadKoffi), openCacheFolder(cacheDir, notify)]);
     checkVersions(driver, nvrtc);
-    const engine = cudaEngine({ driver, nvrtc, cache, headers, jobs: threads });
+    const engine = cudaEngine({ driver, nvrtc, cache, headers, script, jobs: threads });
     return Object.freeze({ ...deviceOn(engine, options.boundBytes ?? driver.gpu.memoryBytes / 4), arch });
   } catch (error) {
     driver.close();
@@ -55,6 +57,6 @@ function checkVersions(driver: Driver, nvrtc: Nvrtc): void {
     kind: "gpu",
     message: `the NVIDIA driver knows CUDA ${printVersion(driver.version)}, and NVRTC ${nvrtc.version} is newer`,
     details: [`driver  ${driver.from}`, `NVRTC   ${nvrtc.from}`],
-    fix: "update the NVIDIA driver, or point SORACC_NVRTC at an older libnvrtc.so",
+    fix: "soracc toolchain install --cuda 12, or update the NVIDIA driver",
   });
 }

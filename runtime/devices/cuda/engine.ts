@@ -18,13 +18,15 @@ export interface CudaParts {
   readonly headers: Readonly<Record<string, string>>;
   /** How many kernels are compiled at a time. */
   readonly jobs: number;
+  /** What Node starts to compile them; default: the launcher of soracc. */
+  readonly script?: string | undefined;
 }
 
 /** More dynamic shared memory than this has to be asked for. */
 const SHARED_BY_DEFAULT = 48 * 1024;
 
 export function cudaEngine(parts: CudaParts): Engine {
-  const { driver, nvrtc, cache, headers, jobs } = parts;
+  const { driver, nvrtc, cache, headers, jobs, script } = parts;
   const arch = archOf(driver.gpu);
   const memory = gpuMemory(driver);
   const stream = driver.createStream();
@@ -39,7 +41,7 @@ export function cudaEngine(parts: CudaParts): Engine {
       plan.kernels.forEach((kernel) => checkShared(kernel, driver.gpu));
       const origins = originsOf(plan);
       const { cubins, compiled } = await buildCubins({
-        ...{ cache, nvrtc, headers, arch, kernels: plan.kernels, jobs, progress },
+        ...{ cache, nvrtc, headers, arch, kernels: plan.kernels, jobs, script, progress },
         originOf: ({ symbol }) => origins.get(symbol),
       });
       const modules: number[] = [];

@@ -1,16 +1,23 @@
 /**
- * NVRTC as typed functions: CUDA sources to cubins, with what ptxas says about them. No GPU is needed. Compilations run
- * on threads of koffi's own, several at a time; every length is checked here, before native code sees it.
+ * NVRTC as typed functions: CUDA sources to cubins, with what ptxas says about them. No GPU is needed. A compilation
+ * takes 20 to 800 milliseconds on a thread of koffi's, and a fault of the compiler ends the process: kernels of a plan are
+ * compiled in processes of their own (compile-process.ts). Every length is checked here, before native code sees it.
  */
-import { Diagnostic } from "../../../contract/diagnostic.ts";
+import { CompilerBug, Diagnostic } from "../../../contract/diagnostic.ts";
 import type { Arch } from "../../../contract/plan.ts";
 import { loadKoffiFromModules, type LoadKoffi } from "../cpu/host.ts";
 import { findNvrtc } from "./discover.ts";
+import { readLog, type LogReport } from "./nvrtc-log.ts";
 
 export interface Nvrtc {
   readonly version: string;
   /** Where the library was found. */
   readonly from: string;
+  /** Libraries that come before it and could not be used, and why. */
+  readonly passedOver: readonly string[];
+  /** @throws Diagnostic of kind `gpu` when this NVRTC is older than the architecture */
+  checkArch(arch: Arch): void;
+  /** @throws Rejected for a source with errors; Diagnostic when NVRTC fails in another way */
   compile(request: CompileRequest): Promise<Compiled>;
 }
 
@@ -19,23 +26,12 @@ export interface CompileRequest {
   /** Texts of what the source includes, by name. */
   readonly headers: Readonly<Record<string, string>>;
   readonly arch: Arch;
+  /** Beside OPTIONS. */
+  readonly options?: readonly string[] | undefined;
 }
 
-export interface Compiled {
+export interface Compiled extends LogReport {
   readonly cubin: Uint8Array;
-  readonly entries: readonly EntryReport[];
-  /** Complaints of the compiler that did not stop it. */
-  readonly warnings: readonly string[];
-}
-
-/** What ptxas reports of one __global__ function. */
-export interface EntryReport {
-  readonly symbol: string;
-  /** Registers of a thread. */
-  readonly registers: number;
-  /** Bytes of local memory of a thread, and those that hold spilled registers. */
-  readonly stackBytes: number;
-  readonly spillBytes: number;
 }
 
 /** A source that NVRTC refuses: its log. */
@@ -50,12 +46,26 @@ export class Rejected extends Error {
 /** What every kernel is compiled with. -v makes ptxas report. */
 export const OPTIONS: readonly string[] = ["-std=c++17", "--ptxas-options=-v", "--restrict"];
 
+/** The name of a source in messages. */
+export const SOURCE_NAME = "kernel.cu";
+
+const OLDEST = 12;
+
+/** nvrtcResult, by number. */
 const RESULTS = [
   ...["SUCCESS", "OUT_OF_MEMORY", "PROGRAM_CREATION_FAILURE", "INVALID_INPUT", "INVALID_PROGRAM", "INVALID_OPTION"],
   ...["COMPILATION", "BUILTIN_OPERATION_FAILURE", "NO_NAME_EXPRESSIONS_AFTER_COMPILATION"],
   ...["NO_LOWERED_NAMES_BEFORE_COMPILATION", "NAME_EXPRESSION_NOT_VALID", "INTERNAL_ERROR", "TIME_FILE_WRITE_FAILED"],
+  ...[
+    "NO_PCH_CREATE_ATTEMPTED",
+    "PCH_CREATE_HEAP_EXHAUSTED",
+    "PCH_CREATE",
+    "CANCELLED",
+    "TIME_TRACE_FILE_WRITE_FAILED",
+  ],
 ] as const;
-const COMPILATION_FAILED = 6;
+const COMPILATION = 6;
+const BUILTIN_OPERATION_FAILURE = 7;
 
 type Native = (...args: unknown[]) => number;
 type NativeLater = Native & { async(...args: [...unknown[], (error: Error | null, result: number) => void]): void };
@@ -66,7 +76,7 @@ export async function openNvrtc(
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<Nvrtc> {
   const koffi = await loadKoffi();
-  const { library, from } = findNvrtc(koffi, environment);
+  const { library, from, passedOver } = findNvrtc(koffi, environment);
   const bind = (declaration: string): NativeLater => library.func(declaration) as NativeLater;
   const native = {
     version: bind("int nvrtcVersion(_Out_ int *major, _Out_ int *minor)"),
@@ -82,51 +92,74 @@ export async function openNvrtc(
   };
   const check = (doing: string, result: number): void => {
     if (result === 0) return;
+    const another = "another NVRTC may work: soracc toolchain install --force, or SORACC_NVRTC";
     throw new Diagnostic({
       kind: "gpu",
       message: `NVRTC fails when ${doing}: NVRTC_ERROR_${RESULTS[result] ?? `number ${result}`}`,
-      fix: `another NVRTC may work: soracc toolchain install, or SORACC_NVRTC (this one is ${from})`,
+      details: [`NVRTC  ${from}`],
+      fix: result === BUILTIN_OPERATION_FAILURE ? `put libnvrtc-builtins.so beside it; ${another}` : another,
     });
   };
+  const sizeFrom = (doing: string, ask: (out: (number | bigint)[]) => number): number => {
+    const out: (number | bigint)[] = [0];
+    check(doing, ask(out));
+    const size = Number(out[0]);
+    if (Number.isSafeInteger(size) && size >= 0 && size < 2 ** 31) return size;
+    throw new CompilerBug("NVRTC", `it gives ${size} bytes when ${doing}`);
+  };
+
   const [major, minor] = [[0], [0]];
   check("telling its version", native.version(major, minor));
-  if (major[0]! < 12) {
+  const version = `${major[0]}.${minor[0]}`;
+  if (major[0]! < OLDEST) {
     throw new Diagnostic({
       kind: "gpu",
-      message: `NVRTC ${major[0]}.${minor[0]} is too old: kernels need version 12 or newer`,
+      message: `NVRTC ${version} is too old: kernels need version ${OLDEST} or newer`,
       details: [`found in ${from}`],
-      fix: "soracc toolchain install",
+      fix: "soracc toolchain install --force",
     });
   }
 
-  const textOf = (program: unknown): string => {
-    const size = [0];
-    check("telling the length of its log", native.logSize(program, size));
-    const bytes = Buffer.alloc(Math.max(1, Number(size[0])));
-    check("giving its log", native.log(program, bytes));
-    return bytes.toString("utf8", 0, Math.max(0, bytes.length - 1));
+  const logOf = (program: unknown): string => {
+    const bytes = sizeFrom("telling the length of its log", (out) => native.logSize(program, out));
+    const log = Buffer.alloc(Math.max(1, bytes));
+    check("giving its log", native.log(program, log));
+    return log.toString("utf8").replace(/\0.*$/s, "");
   };
 
   return {
-    version: `${major[0]}.${minor[0]}`,
+    version,
     from,
-    async compile({ source, headers, arch }) {
-      const names = Object.keys(headers);
+    passedOver,
+    checkArch(arch) {
+      const known = supportedBy(bind);
+      if (known === undefined || known.includes(numberOf(arch))) return;
+      throw new Diagnostic({
+        kind: "gpu",
+        message: `NVRTC ${version} compiles nothing for ${arch}`,
+        details: [`it knows ${known.map((each) => `sm_${each}`).join(" ")}`, `found in ${from}`],
+        fix: "soracc toolchain install --force fetches a newer one",
+      });
+    },
+    async compile({ source, headers, arch, options: more = [] }) {
+      const texts = Object.values(headers);
+      if ([source, ...texts].some((text) => text.includes("\0"))) {
+        throw new CompilerBug("code generation", "a source holds a zero character, at which NVRTC would stop");
+      }
       const handle: unknown[] = [null];
-      const created = native.create(handle, source, "kernel.cu", names.length, Object.values(headers), names);
+      const created = native.create(handle, source, SOURCE_NAME, texts.length, texts, Object.keys(headers));
       check("taking the source", created);
       const [program] = handle;
       try {
-        const options = [...OPTIONS, `--gpu-architecture=${arch}`];
+        const options = [...OPTIONS, ...more, `--gpu-architecture=${arch}`];
         const result = await later(native.compile, program, options.length, options);
-        if (result === COMPILATION_FAILED) throw new Rejected(textOf(program));
-        check("compiling", result);
-        const log = textOf(program);
-        const size = [0];
-        check("telling the size of the cubin", native.cubinSize(program, size));
-        const cubin = Buffer.alloc(Number(size[0]));
+        if (result === COMPILATION) throw new Rejected(logOf(program));
+        check(`compiling for ${arch}`, result);
+        const bytes = sizeFrom("telling the size of the cubin", (out) => native.cubinSize(program, out));
+        if (bytes === 0) throw new CompilerBug("NVRTC", `it makes an empty cubin for ${arch}`);
+        const cubin = new Uint8Array(bytes);
         check("giving the cubin", native.cubin(program, cubin));
-        return { cubin, ...readLog(log) };
+        return { cubin, ...readLog(logOf(program)) };
       } finally {
         native.destroy([program]);
       }
@@ -139,33 +172,21 @@ const later = (call: NativeLater, ...args: unknown[]): Promise<number> =>
     call.async(...args, (error, result) => (error === null ? resolve(result) : reject(error)));
   });
 
-/** What ptxas says about each entry, and the compiler's complaints. */
-export function readLog(log: string): Pick<Compiled, "entries" | "warnings"> {
-  const entries: EntryReport[] = [];
-  const warnings: string[] = [];
-  let symbol: string | undefined;
-  let memory = { stackBytes: 0, spillBytes: 0 };
-  for (const line of log.split("\n")) {
-    const entry = /Compiling entry function '([^']+)'/.exec(line);
-    if (entry !== null) {
-      symbol = entry[1];
-      memory = { stackBytes: 0, spillBytes: 0 };
-    }
-    const frame = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line);
-    if (frame !== null) {
-      // Functions that were not inlined are reported by themselves: what an entry needs is the most of them.
-      const [, stack, stores, loads] = frame.map(Number) as [number, number, number, number];
-      memory = {
-        stackBytes: Math.max(memory.stackBytes, stack),
-        spillBytes: Math.max(memory.spillBytes, stores, loads),
-      };
-    }
-    const used = /Used (\d+) registers/.exec(line);
-    if (used !== null && symbol !== undefined) {
-      entries.push({ symbol, registers: Number(used[1]), ...memory });
-      symbol = undefined;
-    }
-    if (/\bwarning\b|\(C75\d\d\)/.test(line)) warnings.push(line.trim());
+/** `sm_90a`: 90 */
+const numberOf = (arch: Arch): number => Number(/\d+/.exec(arch)?.[0]);
+
+/** Architectures without their letters; undefined when this NVRTC cannot tell. */
+function supportedBy(bind: (declaration: string) => Native): readonly number[] | undefined {
+  let countThem: Native;
+  let listThem: Native;
+  try {
+    countThem = bind("int nvrtcGetNumSupportedArchs(_Out_ int *count)");
+    listThem = bind("int nvrtcGetSupportedArchs(void *archs)");
+  } catch {
+    return undefined;
   }
-  return { entries, warnings };
+  const [count] = [[0]];
+  if (countThem(count) !== 0 || count[0]! <= 0 || count[0]! > 1024) return undefined;
+  const archs = new Int32Array(count[0]!);
+  return listThem(archs) === 0 ? [...archs] : undefined;
 }

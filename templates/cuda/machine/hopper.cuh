@@ -109,6 +109,13 @@ DEVICE void wgmma_hold(T (&registers)[N]) {
   for (int i = 0; i < N; ++i) wgmma_hold(registers[i]);
 }
 
+// Sums that the next product begins: what they were before need not be kept for it.
+template <int N>
+DEVICE void wgmma_forget(float (&sums)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : "=f"(sums[i]));
+}
+
 // Sums of 64 x N: lane l of warp w has, for every eight columns, columns 2 (l % 4) and the next of rows 16 w + l / 4 and
 // eight rows below: d[4i], d[4i + 1], then d[4i + 2], d[4i + 3]. The operands of a product are lists of N / 2 registers.
 

@@ -10,7 +10,7 @@ namespace soracc {
 constexpr int WARPGROUP_WARPS = 4, WARPGROUP = WARPGROUP_WARPS * WARP;
 // Blocks of all kernels here: a warpgroup that copies, and two that multiply. The first gives up most of its registers.
 constexpr int CONSUMERS = 2, WARPGROUP_THREADS = (1 + CONSUMERS) * WARPGROUP;
-constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;
+constexpr int PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232;
 
 DEVICE int warpgroup_index() { return warp_index() / WARPGROUP_WARPS; }
 DEVICE int64_t block_count() { return static_cast<int64_t>(gridDim.x); }
@@ -52,16 +52,27 @@ struct Ring {
     if (lane_index() == 0) mbarrier_arrive(barriers + 16 * of + 8);
   }
 
+  // The place before this one.
+  SORACC_INLINE_MEMBER int before() const { return stage == 0 ? STAGES - 1 : stage - 1; }
   SORACC_INLINE_MEMBER void next() {
     stage = stage == STAGES - 1 ? 0 : stage + 1;
     parity ^= stage == 0 ? 1 : 0;
   }
+  // Past places that other warps empty. Whoever waits again must know that these have landed: parity alone does not
+  // tell a phase from the one after the next.
   SORACC_INLINE_MEMBER void skip(int places) {
     const int to = stage + places;
     stage = to % STAGES;
     parity ^= (to / STAGES) & 1;
   }
 };
+
+// --- turns ----------------------------------------------------------------------------------------------------------
+
+// The two warpgroups that multiply, 0 and 1, hand a turn to and fro. It must be passed on exactly as often as it is
+// awaited; nobody awaits the very first.
+DEVICE void await_turn(int group) { sync_named(1 + group, CONSUMERS * WARPGROUP); }
+DEVICE void pass_turn(int group) { arrive_named(2 - group, CONSUMERS * WARPGROUP); }
 
 // --- tiles of 16-bit elements ---------------------------------------------------------------------------------------
 
@@ -123,6 +134,7 @@ struct PanelTile {
 // d = 64 rows of `left` from `row` on times N rows of `right`, over DEPTH columns of both.
 template <class T, int N, int DEPTH, class Left, class Right>
 DEVICE void warpgroup_along(float (&d)[N / 2], uint32_t left, int row, uint32_t right) {
+  wgmma_forget(d);
 #pragma unroll
   for (int column = 0; column < DEPTH; column += 16) {
     wgmma<T, N, 0, 0>(d, Left::along(left, row, column), Right::along(right, 0, column), column > 0);
@@ -201,9 +213,8 @@ struct WarpgroupProduct {
     return RightTile::across(stage + LEFT_BYTES, depth);
   }
 
-  // sums = the product of what the next `steps` places of the ring receive.
+  // Starts sums = the product of what the next `steps` places of the ring receive; `settle` ends it.
   SORACC_INLINE_MEMBER void run(Ring<STAGES>& ring, uint32_t stages, int steps) {
-    int before = 0;
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       const uint32_t stage = stages + ring.stage * STAGE_BYTES;
@@ -219,14 +230,15 @@ struct WarpgroupProduct {
       wgmma_commit();
       // The products of the step before are done, so that its place is free.
       wgmma_wait<1>();
-      if (step > 0) ring.release(before);
-      before = ring.stage;
+      if (step > 0) ring.release(ring.before());
       ring.next();
     }
+  }
+  SORACC_INLINE_MEMBER void settle(const Ring<STAGES>& ring, int steps) {
     wgmma_wait<0>();
 #pragma unroll
     for (int block = 0; block < ROWS / 64; ++block) wgmma_hold(sums[block]);
-    if (steps > 0) ring.release(before);
+    if (steps > 0) ring.release(ring.before());
   }
 
   // The first row of a part that this warp has.

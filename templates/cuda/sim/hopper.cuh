@@ -44,6 +44,8 @@ DEVICE void wgmma_hold(float&) {}
 DEVICE void wgmma_hold(uint32_t&) {}
 template <class T, int N>
 DEVICE void wgmma_hold(T (&)[N]) {}
+template <int N>
+DEVICE void wgmma_forget(float (&)[N]) {}
 
 template <class T>
 constexpr int wgmma_type = -1;

@@ -1,0 +1,272 @@
+/**
+ * Attention on Hopper: what `attention_hopper.cu.hbs` and `attention_gradient_hopper.cu.hbs` need to know. The tensor
+ * memory accelerator copies boxes of queries and keys, which fill the head up with zeros to whole products; warpgroups
+ * multiply them.
+ */
+import { ceilDiv, constant, divideExactly, min, multiply, ONE, staticValue, ZERO, type Dim } from "../../graph/dim.ts";
+import type { AttentionGradientKernel, AttentionKernel, TensorMapDims } from "../../kernels/kernel.ts";
+import {
+  BATCH,
+  HEAD,
+  HEADS,
+  KEYS,
+  maskView,
+  operandAt,
+  QUERIES,
+  sampleScope,
+  type AnyAttention,
+} from "../code/attention-axes.ts";
+import type { Frame } from "../code/context.ts";
+import { takeLines } from "../code/scope.ts";
+import { commonOf, elementOf, sizesOf, typedView } from "./attention.ts";
+import { HOPPER_THREADS, MULTIPROCESSORS } from "./contract-hopper.ts";
+import { cudaHead, openCudaFrame, type Workspace } from "./launch.ts";
+import type { Generated, Phase } from "./target.ts";
+
+/** Heads whose sums and scores leave room in the registers of a warpgroup; of the gradient, two sums at a time. */
+const LARGEST_HEAD = 256;
+const LARGEST_GRADIENT_HEAD = 128;
+/** Queries, or keys, of two warpgroups. */
+const ROWS = 128;
+const STAGES = 2;
+const WARP = 32;
+/** Threads of the phase that has a warp for each query. */
+const ROW_THREADS = 128;
+
+/** Whether boxes of every operand can be copied and its type is one that warpgroups multiply. */
+export function attentionSuitsHopper(kernel: AttentionKernel): boolean {
+  return kernel.scale > 0 && suits(kernel, [kernel.q, kernel.k, kernel.v], LARGEST_HEAD);
+}
+
+export function gradientSuitsHopper(kernel: AttentionGradientKernel): boolean {
+  const operands = [kernel.q, kernel.k, kernel.v, kernel.doutput];
+  return suits(kernel, operands, LARGEST_GRADIENT_HEAD);
+}
+
+function suits(kernel: AnyAttention, operands: readonly number[], largest: number): boolean {
+  const { head } = sizesOf(kernel);
+  if (head > largest || head % 8 !== 0 || elementOf(kernel, operands).bytes !== 2) return false;
+  return operands.every((access) => boxedStrides(kernel, access) !== undefined);
+}
+
+/** Strides of the sequence, the heads and the batch in bytes, all multiples of 16; undefined where they are not. */
+function boxedStrides(kernel: AnyAttention, access: number): readonly Dim[] | undefined {
+  const { strides } = kernel.accesses[access]!;
+  if (strides[HEAD] !== ONE) return undefined;
+  const sequence = staticValue(strides[QUERIES]!) === 0 ? KEYS : QUERIES;
+  const found = [sequence, HEADS, BATCH].map((axis): Dim | undefined => {
+    const stride = strides[axis]!;
+    // Of a single element the stride does not matter, except that it must be one.
+    if (kernel.axes[axis]!.size === ONE) return constant(16);
+    return stride === ZERO || divideExactly(stride, constant(8)) === undefined ? undefined : multiply(stride, 2);
+  });
+  return found.some((stride) => stride === undefined) ? undefined : (found as Dim[]);
+}
+
+/** A copy of one box: which map, from which column on, and to which byte of the tile. */
+interface Box {
+  readonly map: string;
+  readonly column: number;
+  readonly offset: number;
+}
+
+/** Maps of a launch, collected as operands ask for boxes of some width and some number of rows. */
+function openMaps(frame: Frame, kernel: AnyAttention) {
+  const names: string[] = [];
+  const maps: TensorMapDims[] = [];
+  const known = new Map<string, string>();
+
+  function mapOf(access: number, rows: number, width: number): string {
+    const operand = kernel.accesses[access]!.operand;
+    const key = `${access} ${rows} ${width}`;
+    const before = known.get(key);
+    if (before !== undefined) return before;
+    const name = frame.fresh(`${frame.operands[operand] ?? ""}_${rows}x${width}`);
+    known.set(key, name);
+    names.push(name);
+    const { strides } = kernel.accesses[access]!;
+    const sequence = staticValue(strides[QUERIES]!) === 0 ? KEYS : QUERIES;
+    maps.push({
+      argument: operand,
+      dtype: operandAt(kernel, access).dtype,
+      offset: ZERO,
+      sizes: [HEAD, sequence, HEADS, BATCH].map((axis) => kernel.axes[axis]!.size),
+      strides: boxedStrides(kernel, access)!,
+      box: [width, rows, 1, 1],
+      swizzle: swizzleOf(width),
+    });
+    return name;
+  }
+
+  /** The boxes of a `DepthTile`: 64 columns each, then 32 and 16. */
+  function alongDepth(access: number, rows: number, columns: number): Box[] {
+    const boxes: Box[] = [];
+    for (let column = 0; column < columns;) {
+      const left = columns - column;
+      const width = left >= 64 ? 64 : left >= 32 ? 32 : 16;
+      boxes.push({ map: mapOf(access, rows, width), column, offset: column * rows * 2 });
+      column += width;
+    }
+    return boxes;
+  }
+
+  /** The boxes of a `PanelTile`. */
+  function panels(access: number, rows: number, columns: number, width: number): Box[] {
+    const map = mapOf(access, rows, width);
+    return Array.from({ length: Math.ceil(columns / width) }, (_, panel) => ({
+      map,
+      column: panel * width,
+      offset: panel * rows * width * 2,
+    }));
+  }
+  return { names, maps, alongDepth, panels };
+}
+
+function swizzleOf(width: number): 32 | 64 | 128 {
+  if (width === 16) return 32;
+  return width === 32 ? 64 : 128;
+}
+
+/** Columns of a panel: the widest of those that pad the head least. */
+function panelOf(head: number): 16 | 32 | 64 {
+  const padding = (width: number): number => Math.ceil(head / width) * width;
+  return ([64, 32, 16] as const).reduce((best, width) => (padding(width) < padding(best) ? width : best));
+}
+
+const padded = (count: number, to: number): number => Math.ceil(count / to) * to;
+/** `BYTES` of a tile: the next one begins on a boundary of the widest swizzle. */
+const tileBytes = (rows: number, columns: number): number => padded(rows * columns * 2, 1024);
+const ringBytes = (stages: number): number => 16 * stages;
+
+export function attentionOnHopper(kernel: AttentionKernel): Generated {
+  const frame = openCudaFrame(kernel);
+  const sizes = sizesOf(kernel);
+  const { head } = sizes;
+  const keyBlock = head <= 128 ? 128 : head <= 192 ? 96 : 64;
+  const depth = padded(head, 16);
+  const panel = panelOf(head);
+  const maps = openMaps(frame, kernel);
+  const boxes = {
+    q: maps.alongDepth(kernel.q, ROWS, depth),
+    k: maps.alongDepth(kernel.k, keyBlock, depth),
+    v: maps.panels(kernel.v, keyBlock, head, panel),
+  };
+  const copying = sampleScope(frame);
+  const copyingMask = maskView(copying, kernel);
+  const scope = sampleScope(frame);
+  const [o, lse] = [typedView(scope, kernel.o), typedView(scope, kernel.lse)];
+  const { segments } = maskView(scope, kernel);
+  const stageBytes = tileBytes(keyBlock, depth) + tileBytes(keyBlock, padded(head, panel));
+  const barrierBytes = ringBytes(1) + 2 * ringBytes(STAGES) + 8;
+  return {
+    template: "attention_hopper.cu",
+    context: {
+      ...cudaHead(frame, { maps: maps.names, includes: ["warpgroup_attention.cuh"] }),
+      ...commonOf(frame, kernel, sizes, elementOf(kernel, [kernel.q, kernel.k, kernel.v]).cpp),
+      ...{ queryBlock: ROWS, keyBlock, stages: STAGES, threads: HOPPER_THREADS, panel },
+      ...{ ...boxes, o, lse, segments, pointers: takeLines(scope) },
+      copying: { ...copyingMask, pointers: takeLines(copying) },
+    },
+    phases: [
+      {
+        blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(sizes.queries, ROWS))),
+        threads: HOPPER_THREADS,
+        sharedBytes: tileBytes(ROWS, depth) + STAGES * stageBytes + barrierBytes,
+      },
+    ],
+    workspaces: [],
+    tensorMaps: maps.maps,
+  };
+}
+
+export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
+  const frame = openCudaFrame(kernel);
+  const sizes = sizesOf(kernel);
+  const { head } = sizes;
+  // Two sums, or one, and the scores of a step are in registers at the same time.
+  const queryStep = head <= 96 ? 64 : 48;
+  const keyStep = head <= 80 ? 128 : 96;
+  const depth = padded(head, 16);
+  const panel = panelOf(head);
+  const panels = padded(head, panel);
+  const maps = openMaps(frame, kernel);
+  const boxesOfKeys = {
+    k: maps.alongDepth(kernel.k, ROWS, depth),
+    v: maps.alongDepth(kernel.v, ROWS, depth),
+    q: maps.panels(kernel.q, queryStep, head, panel),
+    doutput: maps.panels(kernel.doutput, queryStep, head, panel),
+  };
+  const boxesOfQueries = {
+    q: maps.alongDepth(kernel.q, ROWS, depth),
+    doutput: maps.alongDepth(kernel.doutput, ROWS, depth),
+    k: maps.panels(kernel.k, keyStep, head, panel),
+    v: maps.alongDepth(kernel.v, keyStep, depth),
+  };
+  const queryPadded = multiply(ceilDiv(sizes.queries, queryStep), queryStep);
+  const statistics: Workspace = {
+    name: frame.fresh("statistics"),
+    type: "float",
+    bytes: multiply(sizes.samples, 2, queryPadded, 4),
+  };
+  const statisticsMap = frame.fresh("statistics_map");
+  const inputs = ["o", "lse", "doutput"] as const;
+  const ofKeys = viewsOf(frame, kernel, ["dk", "dv"]);
+  const ofQueries = viewsOf(frame, kernel, ["dq"]);
+  const rowBytes = 2 * tileBytes(ROWS, depth);
+  const queryBytes = padded(2 * tileBytes(queryStep, panels) + 2 * queryStep * 4, 1024);
+  const keyBytes = tileBytes(keyStep, panels) + tileBytes(keyStep, depth);
+  const perItem = (items: Dim, stepBytes: number): Phase => ({
+    blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(items, ROWS))),
+    threads: HOPPER_THREADS,
+    sharedBytes: rowBytes + STAGES * stepBytes + ringBytes(1) + ringBytes(STAGES) + 8,
+  });
+  return {
+    template: "attention_gradient_hopper.cu",
+    context: {
+      ...cudaHead(frame, {
+        workspaces: [statistics],
+        maps: [...maps.names, statisticsMap],
+        includes: ["warpgroup_attention.cuh"],
+      }),
+      ...commonOf(frame, kernel, sizes, elementOf(kernel, [kernel.q, kernel.k, kernel.v, kernel.doutput]).cpp),
+      ...{ rows: ROWS, queryStep, keyStep, stages: STAGES, panel, threads: HOPPER_THREADS },
+      ...{ elementThreads: ROW_THREADS, statistics: statistics.name, statisticsMap },
+      delta: viewsOf(frame, kernel, inputs),
+      ofKeys: { ...ofKeys, ...boxesOfKeys, copying: viewsOf(frame, kernel, []) },
+      ofQueries: { ...ofQueries, ...boxesOfQueries, copying: viewsOf(frame, kernel, []) },
+    },
+    phases: [
+      {
+        blocks: ceilDiv(multiply(sizes.samples, queryPadded), ROW_THREADS / WARP),
+        threads: ROW_THREADS,
+        sharedBytes: 0,
+      },
+      perItem(sizes.keys, queryBytes),
+      perItem(sizes.queries, keyBytes),
+    ],
+    workspaces: [statistics],
+    tensorMaps: [
+      ...maps.maps,
+      {
+        argument: kernel.operands.length,
+        dtype: "f32",
+        offset: ZERO,
+        sizes: [queryPadded, multiply(sizes.samples, 2)],
+        strides: [multiply(queryPadded, 4)],
+        box: [queryStep, 2],
+        swizzle: 0,
+      },
+    ],
+  };
+}
+
+/** Views of operands for one head, the mask, and the declarations in front of them. */
+function viewsOf<Name extends "o" | "lse" | "doutput" | "dq" | "dk" | "dv">(
+  frame: Frame,
+  kernel: AttentionGradientKernel,
+  names: readonly Name[],
+) {
+  const scope = sampleScope(frame);
+  const views = Object.fromEntries(names.map((name) => [name, typedView(scope, kernel[name])]));
+  return { ...views, ...maskView(scope, kernel), pointers: takeLines(scope) };
+}

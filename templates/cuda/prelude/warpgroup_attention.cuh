@@ -1,0 +1,62 @@
+// Attention by two warpgroups that take turns: while one is at its exponentials, the tensor cores work for the other.
+#pragma once
+
+#include "attention.cuh"
+#include "warpgroups.cuh"
+
+namespace soracc {
+
+// Whether any key from `first` to `last` may be seen.
+template <int COUNT>
+DEVICE bool meets(const Ranges<COUNT>& ranges, int64_t first, int64_t last) {
+  bool any = false;
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) any = any || larger(ranges.first[i], first) < smaller(ranges.last[i], last);
+  return any;
+}
+
+// --- softmax --------------------------------------------------------------------------------------------------------
+
+// Row `half` of this thread sees columns below limit[half]; the others become `hidden`.
+template <int COLUMNS>
+DEVICE void hide(float (&sums)[COLUMNS / 2], const int (&limit)[2], float hidden) {
+#pragma unroll
+  for (int i = 0; i < COLUMNS / 2; ++i) sums[i] = sum_column(i) < limit[i / 2 % 2] ? sums[i] : hidden;
+}
+
+// Scores become weights, 2^(scale * (score - largest)); `factor` scales what came before to the new largest score.
+template <int KEYS>
+DEVICE void weigh(float (&scores)[KEYS / 2], float (&largest)[2], float (&total)[2], float (&factor)[2], float scale) {
+  float shift[2], highest[2] = { largest[0], largest[1] };
+#pragma unroll
+  for (int i = 0; i < KEYS / 2; ++i) highest[i / 2 % 2] = larger_of(highest[i / 2 % 2], scores[i]);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    highest[half] = larger_of(highest[half], shuffle_xor(highest[half], 1));
+    highest[half] = larger_of(highest[half], shuffle_xor(highest[half], 2));
+    // A query that has seen no key yet has nothing to scale: -inf - -inf must not become NaN.
+    shift[half] = highest[half] == -__builtin_inff() ? 0.0f : highest[half] * scale;
+    factor[half] = exp2_approx(largest[half] * scale - shift[half]);
+    largest[half] = highest[half];
+    total[half] *= factor[half];
+  }
+#pragma unroll
+  for (int i = 0; i < KEYS / 2; ++i) {
+    scores[i] = exp2_approx(scores[i] * scale - shift[i / 2 % 2]);
+    total[i / 2 % 2] += scores[i];
+  }
+}
+
+template <int COUNT>
+DEVICE void scale_rows(float (&sums)[COUNT], const float (&factor)[2]) {
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) sums[i] *= factor[i / 2 % 2];
+}
+
+template <int COUNT>
+DEVICE void clear_sums(float (&sums)[COUNT]) {
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) sums[i] = 0.0f;
+}
+
+}  // namespace soracc
