@@ -1,6 +1,6 @@
 /**
- * Kernels through NVRTC: every preset and conditioning for sm_90a, the smallest and the largest width in every
- * conditioning for the others. No GPU is needed; without NVRTC all of it is skipped (`soracc toolchain install`).
+ * Kernels through NVRTC: every width with patches of 2 and every conditioning for sm_90a, the smallest and the largest
+ * width and every conditioning for the others. No GPU is needed; without NVRTC all of it is skipped (`soracc toolchain install`).
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
@@ -22,15 +22,13 @@ const folder = mkdtempSync(join(tmpdir(), "soracc-cubins-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const definition = await loadModel("models/dit.sora.ts");
-const PRESETS = ["S/8", "S/4", "S/2", "B/8", "B/4", "B/2", "L/8", "L/4", "L/2", "XL/8", "XL/4", "XL/2", "demo"];
+const PRESETS = ["S/2", "B/2", "L/2", "XL/2", "demo"];
 const CONDITIONINGS = ["adaln", "cross-attn", "token-concat", "self-cross"];
 
 /** What differs between presets of one width is the patch: an embedding and a final layer. */
 const MODELS: readonly (readonly [preset: string, conditioning: string, precision: Precision])[] = [
   ...PRESETS.map((preset) => [preset, "adaln", "bf16"] as const),
-  ...CONDITIONINGS.slice(1).flatMap((conditioning) =>
-    ["S/2", "XL/2"].map((preset) => [preset, conditioning, "bf16"] as const),
-  ),
+  ...CONDITIONINGS.slice(1).map((conditioning) => ["S/2", conditioning, "bf16"] as const),
   ["S/2", "cross-attn", "f32"],
   ["S/2", "cross-attn", "f16"],
 ];
@@ -60,7 +58,7 @@ function kernelsFor(arch: Arch): { readonly kernels: readonly PlanKernel[]; read
 }
 
 describe.skipIf(lacking !== undefined)(`NVRTC${lacking === undefined ? "" : ` (skipped: ${lacking})`}`, () => {
-  test.each(ARCHS)("compiles every kernel for %s, and no hot one spills", { timeout: 600_000 }, async (arch) => {
+  test.each(ARCHS)("compiles the kernels for %s, and no hot one spills", { timeout: 1_200_000 }, async (arch) => {
     if (typeof nvrtc === "string") return;
     const { kernels, hot } = kernelsFor(arch);
     const { reports } = await buildCubins({
