@@ -18,16 +18,16 @@ const ROUNDED = { relative: 2e-5, absolute: 8e-3 };
 /** More items than blocks, and steps that do not divide the stages, so that both warpgroups go round the ring unevenly. */
 test("two warpgroups take turns with the products of many samples", async () => {
   const list: Part[] = [
-    { role: "batch", size: 270, fixed: false },
+    { role: "batch", size: 140, fixed: false },
     { role: "m", size: 3, fixed: true },
     { role: "n", size: 24, fixed: true },
-    { role: "k", size: 136, fixed: true },
+    { role: "k", size: 200, fixed: true },
   ];
   const made = assemble("samples", list);
   const [left, right] = [made.tensor("read", "bf16", [0, 1, 3]), made.tensor("read", "bf16", [0, 2, 3])];
   const one = made.finish(read(left), read(right), [{ access: made.tensor("write", "bf16", [0, 1, 2]), value: acc }]);
   expect(isHopper(one)).toBe(true);
-  expect(await simMistakesOf([one], { relative: 2e-5, absolute: 1e-3 }, { ...ARCH, seeds: [1, 2] })).toEqual([]);
+  expect(await simMistakesOf([one], { relative: 2e-5, absolute: 1e-3 }, { ...ARCH, seeds: [1] })).toEqual([]);
 });
 
 test("contractions of any axes, prologues and epilogues", async () => {

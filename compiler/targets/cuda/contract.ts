@@ -149,6 +149,9 @@ export interface Epilogue {
   readonly rowLines: readonly string[];
   readonly columnLines: readonly string[];
   readonly body: readonly string[];
+  /** Threads read what another may store over, in place: they meet first, those of a block and those of a row. */
+  readonly orderedSample: boolean;
+  readonly orderedRow: boolean;
 }
 
 export function epilogueOf(
@@ -178,6 +181,8 @@ export function epilogueOf(
     rowLines: [...row.lines, ...rowScope.lines],
     columnLines: column.lines,
     body: [...element.lines, ...stores],
+    orderedSample: axes.m.length + axes.n.length === 0 && settled.loads.size + sampleScope.loads.size > 0,
+    orderedRow: axes.n.length === 0 && rowScope.loads.size > 0,
   };
 }
 

@@ -13,7 +13,7 @@ export type LibraryHandle = ReturnType<Koffi["load"]>;
 
 export interface FoundLibrary {
   readonly library: LibraryHandle;
-  /** Its path; a bare name where the system's loader found it and does not tell where. */
+  /** Its path; a bare name where the system's loader found it and nobody tells where. */
   readonly from: string;
   /** Files that come before it and could not be used, with the reason: `PATH: file too short`. */
   readonly passedOver: readonly string[];
@@ -82,9 +82,10 @@ function find(
         if (!existsSync(candidate)) throw new Error("there is no such file");
         prepare(candidate);
       }
+      const before = candidate.includes("/") ? undefined : mappedFiles();
       const library = koffi.load(candidate);
       const passedOver = tried.filter((one) => one.candidate.includes("/")).map(describe);
-      return { library, from: placeOf(candidate), passedOver };
+      return { library, from: before === undefined ? candidate : placeOf(candidate, before), passedOver };
     } catch (error) {
       tried.push({ candidate, reason: reasonOf(error, candidate) });
     }
@@ -149,15 +150,19 @@ function loadBuiltins(koffi: Koffi, nvrtc: string): void {
   for (const path of within(dirname(nvrtc), (file) => isNamed.test(file))) koffi.load(path, { global: true });
 }
 
-/** Where the system's loader found what it was asked for by name. */
-function placeOf(candidate: string): string {
-  if (candidate.includes("/")) return candidate;
+/** Where the system's loader found what it was asked for by name: of the files that came with it, the one of that name. */
+function placeOf(name: string, before: ReadonlySet<string>): string {
+  const stem = name.replace(/\.so.*$/, ".so");
+  const came = [...mappedFiles()].filter((file) => !before.has(file) && basename(file).startsWith(stem));
+  return came[0] ?? name;
+}
+
+/** Files that are mapped into this process; none where the system does not tell. */
+function mappedFiles(): ReadonlySet<string> {
   try {
-    const places = readFileSync("/proc/self/maps", "utf8").match(/\/.*$/gm) ?? [];
-    const stem = candidate.replace(/\.so.*$/, ".so");
-    return places.find((place) => basename(place).startsWith(stem)) ?? candidate;
+    return new Set(readFileSync("/proc/self/maps", "utf8").match(/\/.*$/gm) ?? []);
   } catch {
-    return candidate; // no /proc
+    return new Set();
   }
 }
 
