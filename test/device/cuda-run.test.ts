@@ -246,7 +246,12 @@ describe("what does not serve is said", () => {
     [
       "an old GPU",
       { CAPABILITY: "75" },
-      /^gpu: NVIDIA Fake has compute capability 7\.5, and kernels are compiled for 8, 9/,
+      /^gpu: NVIDIA Fake has compute capability 7\.5, and kernels are compiled for 8\.x, 9\.0 and 10\.x\n/,
+    ],
+    [
+      "a GPU after Hopper of its major version",
+      { CAPABILITY: "91" },
+      /^gpu: NVIDIA Fake has compute capability 9\.1, /,
     ],
   ])("%s", async (_, settings, expected) => {
     expect(await failureOf(settings)).toMatch(expected);
@@ -259,7 +264,7 @@ describe("what does not serve is said", () => {
         "  fix: compile the model with --arch sm_80",
     );
     expect(await failureOf({ CAPABILITY: "100" }, hopper)).toMatch(/fix: compile the model with --arch sm_100, or with --arch sm_80 for all GPUs$/); // prettier-ignore
-    for (const capability of ["80", "86", "89", "90", "100"]) {
+    for (const capability of ["80", "86", "89", "90", "100", "103"]) {
       await onFakeMachine({ CAPABILITY: capability }, async () => {
         await (await cuda()).load(smallCudaPlan());
       });
@@ -303,6 +308,11 @@ describe("what does not serve is said", () => {
     expect(brief).toContain("SORACC_STEPWISE=1 names the kernel");
     expect(brief).not.toContain("sum_rows");
     const named = await failing({ SORACC_STEPWISE: "1" });
+    // What we have no words for is called what the driver calls it, or by its number.
+    expect(await failing({ RESULT: "721" })).toMatch(
+      /^gpu: the CUDA driver fails when kernels run\n {2}CUDA_ERROR_CLUSTER_OUT_OF_RESOURCES when kernels run\n/,
+    );
+    expect(await failing({ RESULT: "5000" })).toContain("\n  CUDA error 5000 when kernels run\n");
     expect(named).toContain("\n  kernel  sum_rows\n  it computes: y = sum over i of x[i]\n  it comes from: test\n");
   });
 });

@@ -4,7 +4,8 @@
 //
 // Environment: FAKE_CUDA_VERSION, FAKE_CUDA_GPUS, FAKE_CUDA_CAPABILITY (80: 8.0), FAKE_CUDA_MEMORY (bytes),
 // FAKE_CUDA_PATIENCE (how often a stream says that it is not ready before a piece of work is done),
-// FAKE_CUDA_FAULT (the kernel that fails), FAKE_CUDA_IDLE (1: kernels that have no function here do nothing),
+// FAKE_CUDA_FAULT (the kernel that fails), FAKE_CUDA_RESULT (how it does, 700: an illegal address),
+// FAKE_CUDA_IDLE (1: kernels that have no function here do nothing),
 // FAKE_NVRTC_VERSION (major), FAKE_NVRTC_CRASH (1: compiling ends the process).
 
 #include <signal.h>
@@ -219,6 +220,11 @@ API void fake_restart() {
 // ---- the driver ----
 
 API int cuDriverGetVersion(int* version) { return *version = int(setting("FAKE_CUDA_VERSION", 12080)), kSuccess; }
+// A new driver has results that nobody here has heard of.
+API int cuGetErrorName(int result, const char** name) {
+  if (result == 721) return *name = "CUDA_ERROR_CLUSTER_OUT_OF_RESOURCES", kSuccess;
+  return *name = nullptr, kInvalidValue;
+}
 API int cuInit(uint32_t flags) {
   owner = std::this_thread::get_id();
   if (flags != 0) return mistake("cuInit with flags");
@@ -380,7 +386,7 @@ API int cuLaunchKernel(Function* function, uint32_t gx, uint32_t gy, uint32_t gz
   return enqueue(stream, [=] {
     launched.push_back(function->name);
     const char* faulty = getenv("FAKE_CUDA_FAULT");
-    if (faulty != nullptr && function->name == faulty) return int(kIllegalAddress);
+    if (faulty != nullptr && function->name == faulty) return int(setting("FAKE_CUDA_RESULT", kIllegalAddress));
     now += 0.25;
     return function->body(given->data(), gx), int(kSuccess);
   });

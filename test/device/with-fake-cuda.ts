@@ -27,7 +27,9 @@ const library = join(folder, "libcuda.so.1");
 const cacheDir = join(folder, "cache");
 /** What points a process at the fake driver and the fake NVRTC. */
 export const FAKES = { SORACC_CUDA_DRIVER: library, SORACC_NVRTC: library };
-const VARIABLES = ["VERSION", "GPUS", "CAPABILITY", "MEMORY", "PATIENCE", "FAULT"].map((name) => `FAKE_CUDA_${name}`);
+const VARIABLES = ["VERSION", "GPUS", "CAPABILITY", "MEMORY", "PATIENCE", "FAULT", "RESULT"].map(
+  (name) => `FAKE_CUDA_${name}`,
+);
 
 let fake: FakeCuda | undefined;
 const opened: CudaDevice[] = [];

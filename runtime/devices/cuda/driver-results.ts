@@ -17,7 +17,7 @@ const MIXED_FIX = "install one NVIDIA driver for the whole machine, and restart 
 const WORN_FIX = "look at nvidia-smi -q and dmesg; reset the GPU, and have it replaced when this comes back";
 const IMAGE_FIX = "update the NVIDIA driver, or use an older NVRTC with SORACC_NVRTC";
 
-/** Those that a user meets; others are told by their number. */
+/** Those that a user meets; others are called what the driver calls them. */
 const MEANINGS: Readonly<Record<number, Meaning>> = {
   1: { name: "INVALID_VALUE" },
   2: { name: "OUT_OF_MEMORY", fix: "use a smaller batch, fewer or smaller frames, or a GPU with more memory" },
@@ -61,13 +61,21 @@ const MEANINGS: Readonly<Record<number, Meaning>> = {
   999: { name: "UNKNOWN", fix: "look at dmesg and nvidia-smi; a GPU that fell off its bus needs a restart" },
 };
 
-/** `doing` follows "when": `allocating memory`. */
-export function driverFailure(doing: string, result: number): Diagnostic {
-  const { name, message, fix } = MEANINGS[result] ?? { name: `number ${result}` };
+/**
+ * `doing` follows "when": `allocating memory`. `nameOf` asks the driver for the name of a result; undefined when it does
+ * not know it either.
+ */
+export function driverFailure(
+  doing: string,
+  result: number,
+  nameOf: (result: number) => string | undefined = () => undefined,
+): Diagnostic {
+  const { name, message, fix }: Partial<Meaning> = MEANINGS[result] ?? {};
+  const called = name === undefined ? (nameOf(result) ?? `CUDA error ${result}`) : `CUDA_ERROR_${name}`;
   return new Diagnostic({
     kind: "gpu",
     message: message ?? `the CUDA driver fails when ${doing}`,
-    details: [`CUDA_ERROR_${name} when ${doing}`],
+    details: [`${called} when ${doing}`],
     fix: fix ?? "run soracc doctor; when driver and GPU are whole, please report this",
   });
 }

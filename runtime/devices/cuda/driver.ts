@@ -73,6 +73,7 @@ export interface Driver {
 const OLDEST = 12000;
 
 const DECLARATIONS = {
+  errorName: "int cuGetErrorName(int result, _Out_ const char **name)",
   init: "int cuInit(uint32_t flags)",
   deviceCount: "int cuDeviceGetCount(_Out_ int *count)",
   device: "int cuDeviceGet(_Out_ int *device, int ordinal)",
@@ -115,7 +116,7 @@ const DECLARATIONS = {
     "int cuTensorMapEncodeTiled(uint64_t map, int type, uint32_t rank, uint64_t address, const uint64_t *sizes, const uint64_t *strides, const uint32_t *box, const uint32_t *steps, int interleave, int swizzle, int promotion, int fill)",
 } as const;
 
-type Call = (...args: (number | string | ArrayBufferView | number[])[]) => number;
+type Call = (...args: (number | string | ArrayBufferView | number[] | (string | null)[])[]) => number;
 type Calls = Readonly<Record<keyof typeof DECLARATIONS, Call>>;
 
 // Values of the driver's enumerations.
@@ -146,8 +147,12 @@ export async function openDriver(
     Object.entries(DECLARATIONS).map(([name, declaration]) => [name, library.func(declaration) as Call]),
   ) as Calls;
 
+  const nameOf = (result: number): string | undefined => {
+    const out: (string | null)[] = [null];
+    return calls.errorName(result, out) === SUCCESS ? (out[0] ?? undefined) : undefined;
+  };
   const check = (doing: string, result: number): void => {
-    if (result !== SUCCESS) throw driverFailure(doing, result);
+    if (result !== SUCCESS) throw driverFailure(doing, result, nameOf);
   };
   /** The one value that a call gives. */
   const valueOf = (doing: string, call: (out: number[]) => number): number => {

@@ -74,16 +74,19 @@ export function cudaEngine(parts: CudaParts): Engine {
   };
 }
 
-/** Kernels run on the GPUs they are compiled for and on later ones of the same major version. */
+/**
+ * Kernels run on the GPUs they are compiled for and on later ones of the same major version; those with an `a`, on no
+ * later one.
+ */
 const ARCH_OF_MAJOR: Readonly<Record<number, Arch>> = { 8: "sm_80", 9: "sm_90a", 10: "sm_100" };
 
 /** @throws Diagnostic when the GPU is of a kind that kernels are not compiled for */
 export function archOf({ name, capability: [major, minor] }: Gpu): Arch {
   const arch = ARCH_OF_MAJOR[major];
-  if (arch !== undefined) return arch;
+  if (arch !== undefined && (minor === 0 || !arch.endsWith("a"))) return arch;
   throw new Diagnostic({
     kind: "gpu",
-    message: `${name} has compute capability ${major}.${minor}, and kernels are compiled for 8, 9 and 10`,
+    message: `${name} has compute capability ${major}.${minor}, and kernels are compiled for 8.x, 9.0 and 10.x`,
     fix: "use an Ampere, Ada, Hopper or Blackwell data center GPU; CUDA_VISIBLE_DEVICES chooses among several",
   });
 }
