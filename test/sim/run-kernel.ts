@@ -1,4 +1,4 @@
-/** One hand-written CUDA kernel in the simulator, over float buffers. */
+/** One hand-written CUDA kernel in the simulator. */
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,20 +19,40 @@ export interface Written {
   readonly blocks?: number;
   readonly threads: number;
   readonly sharedBytes?: number;
-  /** Elements of each buffer, as 32-bit floats. */
-  readonly buffers: readonly (readonly number[] | Float32Array | Uint32Array)[];
-  /** A tensor map of the first buffer, as `arguments.map`. */
-  readonly map?: Pick<Parameters<typeof encodeTensorMap>[0], "dtype" | "sizes" | "strides" | "box" | "swizzle">;
+  /** What each buffer holds: numbers are 32-bit floats, typed arrays are what they are. */
+  readonly buffers: readonly (readonly number[] | Float32Array | Uint32Array | Uint16Array | BigUint64Array)[];
+  /** Tensor maps of whole buffers, as `arguments.map0`, `.map1` … */
+  readonly maps?: readonly TensorMapOf[];
+}
+
+export interface TensorMapOf extends Pick<
+  Parameters<typeof encodeTensorMap>[0],
+  "dtype" | "sizes" | "strides" | "box" | "swizzle"
+> {
+  readonly buffer: number;
 }
 
 const NAMES = ["a", "b", "c", "d"];
 
-export function sourceOf({ body, includes = [], threads, buffers, map }: Written): string {
+const typeOf = (values: Written["buffers"][number]): string =>
+  values instanceof Uint32Array
+    ? "uint32_t"
+    : values instanceof Uint16Array
+      ? "uint16_t"
+      : values instanceof BigUint64Array
+        ? "uint64_t"
+        : "float";
+
+export function sourceOf({ body, includes = [], threads, buffers, maps = [] }: Written): string {
+  const fields = [
+    ...maps.map((_, i) => `TensorMap map${i};`),
+    ...buffers.map((values, i) => `${typeOf(values)}* ${NAMES[i]};`),
+  ];
   return [
     `#include "prelude.cuh"`,
     ...includes.map((name) => `#include "${name}"`),
     "namespace soracc {",
-    `struct Arguments { ${map === undefined ? "" : "TensorMap map; "}${buffers.map((_, i) => `float* ${NAMES[i]};`).join(" ")} };`,
+    `struct Arguments { ${fields.join(" ")} };`,
     `extern "C" __global__ void __launch_bounds__(${threads}) k_0(const __grid_constant__ Arguments arguments) {`,
     body,
     "}",
@@ -41,47 +61,52 @@ export function sourceOf({ body, includes = [], threads, buffers, map }: Written
   ].join("\n");
 }
 
-/** The buffers afterwards, as bits. @throws Diagnostic of kind `simulation` */
-export async function runKernel(written: Written, seed = 0): Promise<Uint32Array[]> {
+/** The bytes of the buffers afterwards. @throws Diagnostic of kind `simulation` */
+export async function runKernel(written: Written, seed = 0, signal?: AbortSignal): Promise<Uint8Array[]> {
   const source = sourceOf(written);
   const one = await open();
   const { libraries } = await one.build([{ symbol: "k", formula: "", source, phases: ["k_0"] }], () => undefined);
-  const arrays = written.buffers.map((given) =>
-    given instanceof Uint32Array ? given : new Uint32Array(Float32Array.from(given).buffer),
+  const contents = written.buffers.map((given) => {
+    const array = Array.isArray(given) ? Float32Array.from(given) : (given as Float32Array);
+    return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  });
+  const starts = contents.map(
+    (_, i) => PAGE * (1 + contents.slice(0, i).reduce((n, each) => n + Math.ceil(each.length / PAGE) + 1, 0)),
   );
-  const starts = arrays.map(
-    (_, i) => PAGE * (1 + arrays.slice(0, i).reduce((n, each) => n + Math.ceil(each.byteLength / PAGE) + 1, 0)),
-  );
-  const bytes = starts.at(-1)! + arrays.at(-1)!.byteLength + PAGE;
+  const bytes = starts.at(-1)! + contents.at(-1)!.length + PAGE;
   const memory = Buffer.alloc(Math.ceil(bytes / PAGE) * PAGE);
-  arrays.forEach((array, i) => memory.set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), starts[i]));
+  contents.forEach((content, i) => memory.set(content, starts[i]));
   const folder = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "soracc-sim-"));
   const path = join(folder, "memory");
   try {
     writeFileSync(path, memory);
     const addresses = new BigInt64Array(starts.map((start) => BigInt(BASE + start)));
-    const map = written.map === undefined ? [] : [encodeTensorMap({ ...written.map, address: BASE + starts[0]! })];
+    const maps = (written.maps ?? []).map((map) => encodeTensorMap({ ...map, address: BASE + starts[map.buffer]! }));
     await one.run({
       launches: [
         {
           ...{ library: libraries[0]!, symbol: "k_0", origin: "a test", formula: "" },
           ...{ blocks: written.blocks ?? 1, threads: written.threads, sharedBytes: written.sharedBytes ?? 0 },
-          arguments: Buffer.concat([...map, Buffer.from(addresses.buffer)]),
-          buffers: arrays.map((array, i) => ({ name: NAMES[i]!, address: BASE + starts[i]!, bytes: array.byteLength })),
+          arguments: Buffer.concat([...maps, Buffer.from(addresses.buffer)]),
+          buffers: contents.map((content, i) => ({
+            name: NAMES[i]!,
+            address: BASE + starts[i]!,
+            bytes: content.length,
+          })),
         },
       ],
       ...{ times: 1, seed, memory: { path, base: BASE, bytes: memory.length } },
+      ...(signal === undefined ? {} : { signal }),
     });
     const after = readFileSync(path);
-    return arrays.map(
-      (array, i) => new Uint32Array(Uint8Array.from(after.subarray(starts[i], starts[i]! + array.byteLength)).buffer),
-    );
+    return contents.map((content, i) => Uint8Array.from(after.subarray(starts[i], starts[i]! + content.length)));
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-export const floatsOf = (bits: Uint32Array): Float32Array => new Float32Array(bits.buffer);
+export const floatsOf = (bytes: Uint8Array | undefined): number[] => [...new Float32Array(bytes!.buffer)];
+export const wordsOf = (bytes: Uint8Array | undefined): number[] => [...new Uint32Array(bytes!.buffer)];
 
 /** The message of what a kernel does wrong; undefined when it does nothing wrong. */
 export async function mistakeOf(written: Written, seed = 0): Promise<string | undefined> {

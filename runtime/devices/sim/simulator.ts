@@ -4,9 +4,9 @@
  * kernel does wrong (a race, an access out of bounds, a wait that is missing, a deadlock) ends the run and is told with
  * the line where it happens.
  */
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { CompilerBug, Diagnostic } from "../../../contract/diagnostic.ts";
 import { bytesOf, type DType } from "../../../contract/dtype.ts";
 import type { PlanKernel } from "../../../contract/plan.ts";
@@ -62,17 +62,31 @@ export interface Simulator {
   run(run: SimRun): Promise<void>;
 }
 
-/** Loads and stores are reported by the compiler; the sanitizer's own library is not linked. */
+const NO_ENTRY_HOOKS = "--param=tsan-instrument-func-entry-exit=0";
+
+/**
+ * Loads and stores are reported by the compiler to functions of the executor; the sanitizer's own library is not linked,
+ * nor is anything else: what a kernel calls is found in the executor. Numbers are those of the machine's own arithmetic,
+ * with sums of products contracted as on a GPU.
+ */
 const KERNEL_FLAGS = [
-  ...["-std=c++17", "-O1", "-g1", "-fPIC", "-fsanitize=thread", "-ffp-contract=fast", "-fno-math-errno"],
-  ...["-Wno-unknown-pragmas", "-Wno-attributes", "-w"],
+  ...["-std=c++17", "-O1", "-g1", "-fPIC", "-fsanitize=thread", "-fno-exceptions", "-fno-rtti", "-w"],
+  ...["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"],
+  ...["-shared", "-nostdlib", "-Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset"],
 ];
-const EXECUTOR_FLAGS = ["-std=c++17", "-O2", "-g1", "-rdynamic", "-w", "executor.cpp", "-o", "executor", "-ldl"];
+const EXECUTOR_FLAGS = [
+  ...["-std=c++17", "-O3", "-g1", "-rdynamic", "-w", "executor.cpp", "-o", "executor"],
+  ...["-Wl,--no-as-needed", "-lm", "-ldl"],
+];
 const FAULT_EXIT = 3;
 
 interface Workshop {
   readonly cache: CacheFolder;
   readonly toolchain: Toolchain;
+  /** The compiler, with what makes it step back behind other work. */
+  readonly command: readonly [string, ...string[]];
+  /** What this compiler and this processor add to the flags. */
+  readonly flags: readonly string[];
   /** The folder with all sources. */
   readonly folder: string;
   /** Hash of everything that decides what a library is, apart from its kernel. */
@@ -81,24 +95,36 @@ interface Workshop {
 
 /** @throws Diagnostic when there is no compiler, or it rejects the executor */
 export async function openSimulator(options: SimulatorOptions): Promise<Simulator> {
+  if (process.platform !== "linux") {
+    throw new Diagnostic({ kind: "machine", message: `the simulator runs on Linux, and this is ${process.platform}` });
+  }
   const notify = options.notify ?? ((message: string) => void process.stderr.write(`soracc: ${message}\n`));
-  const [toolchain, cache] = await Promise.all([findToolchain(), openCacheFolder(options.cacheDir, notify)]);
+  const [toolchain, cache, nice] = await Promise.all([
+    findToolchain(),
+    openCacheFolder(options.cacheDir, notify),
+    runChild("nice", ["-n", "5", "true"]),
+  ]);
+  const native = toolchain.kernelFlags.filter((flag) => /^-m(?:arch|cpu)=/.test(flag));
+  const flags = toolchain.name.startsWith("g++") ? [...native, NO_ENTRY_HOOKS] : native;
   const common = hashOf(
-    ...["sim", toolchain.fingerprint, ...KERNEL_FLAGS, ...EXECUTOR_FLAGS],
+    ...["sim", toolchain.fingerprint, ...flags, ...KERNEL_FLAGS, ...EXECUTOR_FLAGS],
     JSON.stringify(Object.entries(options.sources).sort()),
   );
+  const bench = { toolchain, command: nice.code === 0 ? gently(toolchain) : toolchain.command };
   const executor = await cached(cache, common, "executor", async (folder) => {
     await Promise.all(Object.entries(options.sources).map(([name, text]) => writeFile(join(folder, name), text)));
-    await compile(toolchain, EXECUTOR_FLAGS, folder, "the simulator");
+    await compile(bench, [...native, ...EXECUTOR_FLAGS], folder, "the simulator");
   });
-  const workshop: Workshop = { cache, toolchain, folder: dirname(executor.path), common };
+  const workshop: Workshop = { ...bench, cache, flags, folder: dirname(executor.path), common };
   const jobs = options.threads ?? availableParallelism();
   return {
     description: `simulated, ${toolchain.name}`,
     build: async (kernels, progress) => buildAll(workshop, kernels, jobs, progress),
-    run: async (run) => runAll(workshop, executor.path, run),
+    run: async (run) => runAll(toolchain, executor.path, run),
   };
 }
+
+const gently = ({ command }: Toolchain): Workshop["command"] => ["nice", "-n", "5", ...command];
 
 async function buildAll(
   workshop: Workshop,
@@ -131,53 +157,49 @@ async function buildAll(
 
 const buildOne = (workshop: Workshop, kernel: PlanKernel) =>
   cached(workshop.cache, hashOf(workshop.common, kernel.source, ...kernel.phases), "kernel.so", async (folder) => {
-    const { toolchain } = workshop;
     await writeFile(join(folder, "kernel.cu"), kernel.source);
     await writeFile(join(folder, "kernel.cpp"), entriesOf(kernel));
-    await compile(
-      toolchain,
-      [...KERNEL_FLAGS, `-I${workshop.folder}`, "-c", "kernel.cpp", "-o", "kernel.o"],
-      folder,
-      `kernel ${kernel.symbol}`,
-    );
-    await compile(toolchain, ["-shared", "kernel.o", "-o", "kernel.so"], folder, `kernel ${kernel.symbol}`);
-    await rm(join(folder, "kernel.o"));
+    const flags = [...workshop.flags, ...KERNEL_FLAGS, `-I${workshop.folder}`, "kernel.cpp", "-o", "kernel.so"];
+    await compile(workshop, flags, folder, `kernel ${kernel.symbol}`);
   });
 
-/** The kernel's source as it is, and for each phase a function that any launch can call. */
+/** The kernel's source as it is, and for each phase a function that any launch can call, and the size of what it takes. */
 const entriesOf = ({ phases }: PlanKernel): string =>
   [
     `#include "kernel.cu"`,
-    ...phases.map(
-      (phase) =>
-        `extern "C" void ${phase}_sim(const void* given) { soracc::${phase}(*static_cast<const soracc::Arguments*>(given)); }`,
-    ),
+    ...phases.flatMap((phase) => [
+      `extern "C" void ${phase}_sim(const void* given) { soracc::${phase}(*static_cast<const soracc::Arguments*>(given)); }`,
+      `extern "C" unsigned long ${phase}_bytes() { return sizeof(soracc::Arguments); }`,
+    ]),
     "",
   ].join("\n");
 
-async function compile(toolchain: Toolchain, flags: readonly string[], folder: string, what: string): Promise<void> {
-  const [compiler, ...first] = toolchain.command;
-  const result = await runChild(compiler, [...first, ...flags], { cwd: folder });
+async function compile(
+  { toolchain, command }: Pick<Workshop, "toolchain" | "command">,
+  flags: readonly string[],
+  folder: string,
+  what: string,
+): Promise<void> {
+  const [program, ...first] = command;
+  const result = await runChild(program, [...first, ...flags], { cwd: folder });
   if (result.code === 0) return;
+  const lines = result.stderr.split("\n").filter((line) => line.trim() !== "");
+  const errors = lines.filter((line) => /\berror\b|undefined reference|cannot find|[Kk]illed/.test(line));
   throw new Diagnostic({
     kind: "compiler",
     message: `${toolchain.name} rejects ${what} as host code`,
-    details: result.stderr
-      .split("\n")
-      .filter((line) => /\berror\b/.test(line))
-      .slice(0, 4),
+    details: (errors.length > 0 ? errors : lines).slice(0, 4),
     fix: "this is not your mistake; please report it",
   });
 }
 
-async function runAll({ toolchain }: Workshop, executor: string, run: SimRun): Promise<void> {
+async function runAll(toolchain: Toolchain, executor: string, run: SimRun): Promise<void> {
   if (run.launches.length === 0) return;
   const folder = await mkdtemp(join(tmpdir(), "soracc-sim-"));
   try {
-    await mkdir(folder, { recursive: true });
     const job = join(folder, "job.txt");
     await writeFile(job, jobText(run));
-    const result = await runChild(executor, [job], run.signal === undefined ? {} : { abort: run.signal });
+    const result = await runChild(executor, [job], { abort: run.signal });
     if (result.code === 0) return;
     if (run.signal?.aborted === true)
       throw new Diagnostic({ kind: "cancelled", message: "the simulation was stopped" });
@@ -191,7 +213,7 @@ function jobText({ launches, times, seed, memory }: SimRun): string {
   const libraries = [...new Set(launches.map(({ library }) => library))];
   const positions = new Map(libraries.map((path, i) => [path, i]));
   const lines = [
-    `memory ${memory.path} ${memory.base} ${memory.bytes}`,
+    `memory ${memory.base} ${memory.bytes} ${memory.path}`,
     `seed ${seed}`,
     `times ${times}`,
     ...libraries.map((path) => `library ${path}`),
@@ -210,10 +232,19 @@ interface Fault {
   readonly message: string;
   readonly kernel: string;
   readonly origin: string;
+  /** Below 0: not in a block. */
   readonly block: number;
   readonly thread: number;
-  readonly places: readonly ({ readonly library: string; readonly offset: number } | null)[];
+  readonly places: readonly FaultPlace[];
   readonly details: readonly string[];
+}
+
+/** An instruction, and what happened there. */
+interface FaultPlace {
+  readonly what: string;
+  readonly library?: string;
+  readonly offset?: number;
+  readonly function?: string;
 }
 
 async function explain(toolchain: Toolchain, run: SimRun, result: ChildResult): Promise<Error> {
@@ -221,42 +252,56 @@ async function explain(toolchain: Toolchain, run: SimRun, result: ChildResult): 
   if (result.code !== FAULT_EXIT || !line.startsWith("{")) {
     return new CompilerBug(
       "the simulator",
-      `it ended with ${result.code ?? result.failure ?? "no code"}: ${result.stderr.slice(0, 400)}`,
+      `it ended with ${result.code ?? result.signal ?? result.failure ?? "no code"}: ${result.stderr.slice(0, 400)}`,
     );
   }
   const fault = JSON.parse(line) as Fault;
   const launch = run.launches.find(({ symbol }) => symbol === fault.kernel);
-  const places = await Promise.all(fault.places.map(async (place) => (place === null ? undefined : sourceLine(place))));
   return new Diagnostic({
     kind: "simulation",
     message: `${fault.kernel}: ${fault.message}`,
     details: [
-      ...(fault.block < 0 ? [] : [`in block ${fault.block}, thread ${fault.thread}`]),
+      ...(await Promise.all(fault.places.map(placeText))),
+      ...fault.details,
+      ...(fault.block < 0 ? [] : [`in block ${fault.block}, thread ${fault.thread}, schedule ${run.seed}`]),
       ...(fault.origin === "" ? [] : [`it comes from: ${fault.origin}`]),
       ...(launch === undefined || launch.formula === "" ? [] : [`it computes: ${launch.formula}`]),
-      ...places.filter((place) => place !== undefined).map((place) => `at ${place}`),
-      ...fault.details,
+      ...(launch === undefined ? [] : [`source: ${join(dirname(launch.library), "kernel.cu")}`]),
     ],
     fix: `the kernel is wrong, not the model; please report it with ${toolchain.name} and this message`,
   });
 }
 
-/** `kernel.cu:41: code of the line`, by the debugger's tables; the innermost line of the kernel itself comes first. */
-async function sourceLine({ library, offset }: { library: string; offset: number }): Promise<string | undefined> {
+async function placeText(place: FaultPlace): Promise<string> {
+  const { what, library, offset } = place;
+  const where =
+    library === undefined || offset === undefined
+      ? "nowhere in the kernel"
+      : ((await sourceLine(library, offset)) ??
+        `${place.function ?? basename(library)} (no addr2line to tell the line)`);
+  return what === "" ? `at ${where}` : `${what}: ${where}`;
+}
+
+/** `kernel.cu:41`, by the debugger's tables; from inside the prelude, `block.cuh:52, called from kernel.cu:41`. */
+async function sourceLine(library: string, offset: number): Promise<string | undefined> {
   const result = await runChild("addr2line", ["-i", "-e", library, `0x${offset.toString(16)}`]);
   if (result.code !== 0) return undefined;
   const frames = result.stdout
     .trim()
     .split("\n")
-    .map((frame) => /([^/]+):(\d+)/.exec(frame))
-    .filter((frame) => frame !== null)
-    .map(([, file = "", number = ""]) => ({ file, number: Number(number) }));
+    .flatMap((frame) => {
+      const [, file, number] = /([^/]+):(\d+)/.exec(frame) ?? [];
+      return file === undefined || MACHINE.includes(file) ? [] : [{ file, number: Number(number) }];
+    });
   const own = frames.find(({ file }) => file === "kernel.cu");
   const [inner] = frames;
   if (inner === undefined) return undefined;
   const within = own === undefined || own === inner ? "" : `, called from kernel.cu:${own.number}`;
   return `${inner.file}:${inner.number}${within}`;
 }
+
+/** Every instruction is in there; who uses it is what people look for. */
+const MACHINE = ["machine.cuh", "hopper.cuh"];
 
 export interface TensorMapRequest {
   readonly address: number;

@@ -1,27 +1,36 @@
-// Copies that run while the kernel goes on: they land when somebody waits for them, never before, and until then nobody
-// may touch the bytes they write.
+// cp.async: copies that run while the kernel goes on. They land when their thread waits for them, never before, and until
+// then nobody may touch the bytes they write; from then on they are stores of that thread.
 #pragma once
 
-#include "warps.hpp"
+#include "barriers.hpp"
 
 namespace sim {
 
-// What simulator.ts makes of a tensor map. Sizes are elements, strides bytes, innermost first.
-struct TensorMapBits {
-  uint64_t address;
-  uint16_t magic;
-  uint8_t dimensions, element_bytes;
-  uint32_t swizzle;
-  uint64_t sizes[5], strides[4];
-  uint64_t box[5];
-};
-static_assert(sizeof(TensorMapBits) == 128, "a tensor map has 128 bytes");
-constexpr uint16_t TENSOR_MAP = 0x50ac;
+// Before bytes are given to a copy: what would forbid the issuing thread to store there. A copy through the async proxy
+// also wants a fence after stores.
+inline void begin_copy(Thread& thread, uint32_t actor, bool async_proxy, uint64_t offset, uint64_t length, const void* place) {
+  Block& block = *thread.block;
+  const uint64_t word = word_of(block.owner, BOTH_BYTES, access_of(actor, 0)) | MARK;
+  const uint32_t code = offset_of(place);
+  const auto one = [&](Cell& cell, uint32_t bytes, uint64_t at) {
+    const Attempt now = {thread, actor, true, at, place, "overwrites"};
+    after_write<true>(now, cell, bytes);
+    after_reads<true>(now, cell, bytes);
+    const bool ours = block_of(cell.write) == block.owner;
+    if (async_proxy && ours && who_of(cell.write) < block.count && when_of(cell.write) > thread.knowledge.fenced[who_of(cell.write)]) {
+      const std::string other = who(block, who_of(cell.write));
+      fail({text("a tensor copy overwrites shared + %llu, which %s has written with no fence_proxy_async since", (unsigned long long)at, other.c_str()),
+            {{place, "the copy"}, {place_at(cell.write_place), other + " writes"}}, {}});
+    }
+    cell = {word, 0, code, 0};
+  };
+  for_cells(block.cells.data(), offset, length, one, [](Cell& cell, const Cell& done) { cell = done; });
+}
 
-// The chunks of 16 bytes of a row change places with the row's number, as the address tells it.
-inline uint32_t swizzled(uint32_t address, uint32_t width) {
-  const uint32_t mask = width == 128 ? 7 : width == 64 ? 3 : width == 32 ? 1 : 0;
-  return address ^ (address >> 7 & mask) << 4;
+// They are there: as if written by `actor` at the time `when`.
+inline void end_copy(Block& block, uint32_t actor, uint32_t when, uint64_t offset, uint64_t length) {
+  const uint64_t word = word_of(block.owner, BOTH_BYTES, access_of(actor, when));
+  for (uint64_t at = offset / 2; at < (offset + length) / 2; ++at) block.cells[at].write = word;
 }
 
 inline void land(Thread& thread, const std::vector<Copy>& copies) {
@@ -29,78 +38,49 @@ inline void land(Thread& thread, const std::vector<Copy>& copies) {
     uint8_t* const to = thread.block->shared + copy.shared;
     memset(to, 0, copy.size);
     memcpy(to, copy.from, copy.bytes);
-    record_write(*thread.block, copy.shared, copy.size, thread.index, thread.clock[thread.index], true, nullptr);
+    end_copy(*thread.block, thread.index, thread.clock, copy.shared, copy.size);
   }
 }
 
-inline Mbarrier& mbarrier_at(uint32_t address) {
-  const auto found = current->block->mbarriers.find(address);
-  if (found == current->block->mbarriers.end()) fail({text("there is no mbarrier at shared + %u: its mbarrier_init is missing, or not before this in time", address), {}, {}});
-  return found->second;
-}
-
-inline void complete(Mbarrier& barrier) {
-  if (barrier.pending > 0 || barrier.bytes != 0) return;
-  barrier.pending = barrier.expected;
-  ++barrier.phase;
-  join(barrier.completed, barrier.gathered);
-  for (Thread* thread : barrier.waiting) wake(thread);
-  barrier.waiting.clear();
-}
-
-// Carries out one tensor copy of a block.
-inline void land_tensor(Block& block, size_t which) {
-  const TensorCopy copy = block.flying[which];
-  block.flying.erase(block.flying.begin() + static_cast<long>(which));
-  const TensorMapBits& map = *copy.map;
-  const int engine = static_cast<int>(block.threads.size());
-  uint64_t total = 1;
-  for (int d = 0; d < map.dimensions; ++d) total *= map.box[d];
-  for (uint64_t i = 0; i < total; ++i) {
-    uint64_t rest = i;
-    bool inside = true;
-    uint64_t address = map.address;
-    for (int d = 0; d < map.dimensions; ++d) {
-      const int64_t index = copy.coordinates[d] + static_cast<int64_t>(rest % map.box[d]);
-      rest /= map.box[d];
-      inside = inside && index >= 0 && index < static_cast<int64_t>(map.sizes[d]);
-      address += static_cast<uint64_t>(index) * (d == 0 ? map.element_bytes : map.strides[d - 1]);
-    }
-    uint8_t* const to = block.shared + swizzled(copy.shared + static_cast<uint32_t>(i) * map.element_bytes, map.swizzle);
-    if (inside) {
-      require_global(reinterpret_cast<void*>(address), map.element_bytes, "copies", nullptr);
-      memcpy(to, reinterpret_cast<void*>(address), map.element_bytes);
-    } else {
-      memset(to, 0, map.element_bytes);
-    }
+// An address in the shared window that an instruction is given, as an offset into the block's.
+inline uint32_t offset_in_shared(const Thread& thread, uint32_t address, uint64_t length, uint32_t alignment, const char* doing, const void* place) {
+  const int64_t offset = int64_t(address) - SHARED_WINDOW;
+  require_shared(thread, offset, length, doing, place);
+  if (offset % alignment != 0) {
+    fail_at(place, text("thread %u %s at shared + %lld, no multiple of %u", thread.index, doing, (long long)offset, alignment));
   }
-  const uint32_t bytes = static_cast<uint32_t>(total) * map.element_bytes;
-  record_write(block, copy.shared, bytes, engine, block.engine_time++, false, nullptr);
-  Mbarrier& barrier = block.mbarriers.at(copy.mbarrier);
-  barrier.bytes -= bytes;
-  barrier.gathered[engine] = block.engine_time;
-  complete(barrier);
+  return static_cast<uint32_t>(offset);
 }
 
 }  // namespace sim
 
 extern "C" {
 
+unsigned sim_thread_index() { return sim::current->index; }
+unsigned sim_block_index() { return static_cast<unsigned>(sim::current->block->number); }
+unsigned sim_block_threads() { return sim::launch->threads; }
+unsigned sim_grid_blocks() { return static_cast<unsigned>(sim::launch->blocks); }
+unsigned char* sim_shared_memory() { return sim::current->block->shared; }
+
+unsigned sim_shared_address(const void* pointer) {
+  const int64_t offset = static_cast<const uint8_t*>(pointer) - sim::current->block->shared;
+  if (offset < -int64_t(sim::SHARED_WINDOW) || offset > int64_t(sim::SHARED_BEFORE)) {
+    sim::fail_at(__builtin_return_address(0), "the address in shared memory is taken of something that lies elsewhere");
+  }
+  return static_cast<unsigned>(offset + sim::SHARED_WINDOW);
+}
+
 void sim_copy_async(unsigned shared, const void* global, unsigned size, unsigned bytes) {
   sim::Thread& thread = *sim::current;
-  void* const place = __builtin_return_address(0);
-  if (bytes > size) sim::fail_at(sim::text("a copy of %u bytes reads %u", size, bytes), {place});
-  if (shared % size != 0) sim::fail_at(sim::text("a copy of %u bytes goes to shared + %u, no multiple of it", size, shared), {place});
-  if (bytes > 0 && reinterpret_cast<uintptr_t>(global) % size != 0) sim::fail_at(sim::text("a copy of %u bytes comes from an address that is no multiple of it", size), {place});
-  sim::require_shared(*thread.block, shared, size, "a copy writes", place);
-  sim::require_global(global, bytes, "copies", place);
-  sim::check_write(*thread.block, shared, size, thread.clock, thread.index, place);
-  for (unsigned at = shared; at < shared + size; at += sim::CELL_BYTES) {
-    sim::Cell& cell = sim::cell_at(*thread.block, at);
-    cell.landing = static_cast<int16_t>(thread.index);
-    cell.writer.place = place;
+  const void* const place = __builtin_return_address(0);
+  if (bytes > size) sim::fail_at(place, sim::text("a copy of %u bytes reads %u", size, bytes));
+  if (reinterpret_cast<uintptr_t>(global) % size != 0) {
+    sim::fail_at(place, sim::text("thread %u copies %u bytes from an address that is no multiple of it", thread.index, size));
   }
-  thread.open.push_back({shared, size, bytes, static_cast<const uint8_t*>(global)});
+  const uint32_t offset = sim::offset_in_shared(thread, shared, size, size, "copies", place);
+  sim::read_global(thread, global, bytes, "copies", place);
+  sim::begin_copy(thread, thread.index, false, offset, size, place);
+  thread.open.push_back({offset, size, bytes, static_cast<const uint8_t*>(global), place});
 }
 
 void sim_copy_async_commit() {
@@ -115,67 +95,5 @@ void sim_copy_async_wait(unsigned groups) {
     thread.groups.pop_front();
   }
 }
-
-void sim_mbarrier_init(unsigned address, unsigned arrivals) {
-  if (address % 8 != 0) sim::fail_at("an mbarrier lies at no multiple of 8 bytes", {__builtin_return_address(0)});
-  sim::require_shared(*sim::current->block, address, 8, "an mbarrier takes", __builtin_return_address(0));
-  sim::Mbarrier& barrier = sim::current->block->mbarriers[address];
-  barrier = {};
-  barrier.expected = barrier.pending = static_cast<int>(arrivals);
-  barrier.gathered = sim::Clock(sim::current->clock.size(), 0);
-  barrier.completed = barrier.gathered;
-}
-void sim_mbarrier_init_fence() {}
-
-void sim_mbarrier_arrive(unsigned address, unsigned bytes) {
-  sim::Mbarrier& barrier = sim::mbarrier_at(address);
-  if (barrier.pending == 0) sim::fail({sim::text("more threads arrive at the mbarrier at shared + %u than it expects (%d)", address, barrier.expected), {__builtin_return_address(0)}, {}});
-  barrier.bytes += bytes;
-  --barrier.pending;
-  sim::tick();
-  sim::join(barrier.gathered, sim::current->clock);
-  sim::complete(barrier);
-}
-
-void sim_mbarrier_wait(unsigned address, unsigned parity) {
-  sim::Mbarrier& barrier = sim::mbarrier_at(address);
-  // Phase 0 is in progress first: its parity is 0, and that of the phase before it counts as complete.
-  while ((barrier.phase & 1) == (parity & 1)) {
-    barrier.waiting.push_back(sim::current);
-    sim::wait_for(sim::text("the mbarrier at shared + %u, parity %u, %d arrivals and %lld bytes missing", address, parity & 1,
-                            barrier.pending, (long long)barrier.bytes), 0);
-  }
-  sim::join(sim::current->clock, barrier.completed);
-}
-
-void sim_tensor_load(unsigned shared, const void* map, unsigned mbarrier, int dimensions, const int* coordinates) {
-  sim::Thread& thread = *sim::current;
-  sim::Block& block = *thread.block;
-  void* const place = __builtin_return_address(0);
-  static std::vector<std::unique_ptr<sim::TensorMapBits>> kept; // a map may lie on a stack that is gone when it lands
-  kept.push_back(std::make_unique<sim::TensorMapBits>());
-  sim::TensorMapBits& bits = *kept.back();
-  memcpy(&bits, map, sizeof bits);
-  if (bits.magic != sim::TENSOR_MAP) sim::fail_at("a tensor copy is given something that is no tensor map", {place});
-  if (bits.dimensions != dimensions) sim::fail_at(sim::text("a tensor copy of %d dimensions is given a map of %d", dimensions, bits.dimensions), {place});
-  uint64_t bytes = bits.element_bytes;
-  for (int d = 0; d < dimensions; ++d) bytes *= bits.box[d];
-  const unsigned alignment = bits.swizzle == 0 ? 128 : bits.swizzle * 8;
-  if (shared % alignment != 0) sim::fail_at(sim::text("a tensor copy goes to shared + %u, no multiple of %u", shared, alignment), {place});
-  sim::require_shared(block, shared, static_cast<int64_t>(bytes), "a tensor copy writes", place);
-  sim::mbarrier_at(mbarrier);
-  sim::check_write(block, shared, static_cast<uint32_t>(bytes), thread.clock, static_cast<int>(block.threads.size()), place);
-  for (unsigned at = shared; at < shared + bytes; at += sim::CELL_BYTES) sim::cell_at(block, at).landing = static_cast<int16_t>(block.threads.size());
-  sim::TensorCopy copy;
-  copy.shared = shared;
-  copy.mbarrier = mbarrier;
-  copy.map = &bits;
-  for (int d = 0; d < dimensions; ++d) copy.coordinates[d] = coordinates[d];
-  block.flying.push_back(copy);
-}
-
-void sim_tensor_prefetch(const void*) {}
-
-void sim_proxy_fence() { sim::current->fences.push_back(sim::tick()); }
 
 }  // extern "C"

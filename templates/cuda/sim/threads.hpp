@@ -1,123 +1,148 @@
-// Threads of a block as fibers: each has a stack of its own and runs until it waits. Who runs next is drawn from a seed.
+// Threads of a block as fibers: each has a stack of its own and runs until it waits. What a block, a warp and a thread
+// are made of, and the change from one stack to another.
 #pragma once
 
 #include <cstring>
 #include <deque>
-#include <map>
 #include <memory>
-#include <random>
+
 #include <sys/mman.h>
+
 #include "report.hpp"
 
 namespace sim {
 
-constexpr int WARP = 32;
-constexpr size_t STACK_BYTES = 128 * 1024;
-constexpr size_t GUARD_BYTES = 4096; // on either side of a block's shared memory
+constexpr uint32_t WARP = 32, WARPGROUP = 128, WARPS_MOST = 32;
+constexpr size_t PAGE = 4096, STACK_BYTES = 64 * PAGE;
 
-// What a thread knows to have happened before its next instruction: for every thread of the block, and for the engine
-// of tensor copies, the time up to which its writes and reads are ordered.
-using Clock = std::vector<uint32_t>;
+// Who can touch memory, in clocks and cells: the threads of the block, then for each of its mbarriers the copies that
+// report to it, then for each of its warps the products that it has begun.
+constexpr uint32_t MBARRIERS_MOST = 64, ENGINES = MBARRIERS_MOST + WARPS_MOST;
 
-inline void join(Clock& into, const Clock& from) {
-  for (size_t i = 0; i < into.size(); ++i) into[i] = into[i] > from[i] ? into[i] : from[i];
-}
+// For every one of those, the time up to which its accesses are ordered before what comes next (`known`); and of those,
+// what has passed a fence between the generic and the async proxy on the way (`fenced`).
+struct Knowledge {
+  uint32_t *known = nullptr, *fenced = nullptr;
+};
 
 struct Block;
+struct Thread;
+
+// What a thread can wait for; `Thread::object` says which one, in the words of each.
+enum class Waiting : uint8_t { nothing, barrier, warp, mbarrier, registers };
 
 // Bytes on their way from global to shared memory.
 struct Copy {
   uint32_t shared, size, bytes;
   const uint8_t* from;
+  const void* place;
+};
+
+// Registers that products of a warpgroup have used, where the host has them: on the stack.
+struct Tracked {
+  uintptr_t first = 0, last = 0;
+  uint32_t flying = 0;   // products that are not awaited and will store here
+  bool touched = false;  // since the last wgmma_fence
+  const void* place = nullptr;
+};
+constexpr int TRACKED_MOST = 16;
+
+struct Warp {
+  Block* block = nullptr;
+  uint32_t index = 0;
+  uint32_t full = 0, live = 0, ready = 0;  // lanes that exist, have not returned, can go on
+  uint32_t rotation = 0;                   // which lane goes first
+
+  // Lanes that have reached an instruction of the whole warp, and what each has brought.
+  uint32_t arrived = 0;
+  int instruction = 0, line = 0;
+  const void* place = nullptr;
+  void* operands[WARP] = {};
+
+  uint32_t registers = 0;
+  std::unique_ptr<struct WarpProducts> products;
 };
 
 struct Thread {
-  Block* block = nullptr;
-  int index = 0;
   void* stack_pointer = nullptr;
   uint8_t* stack = nullptr;
-  bool waits = false, done = false;
-  // What it waits for, and the line of the instruction.
-  std::string wanted;
-  int line = 0;
-  Clock clock;
+  Block* block = nullptr;
+  Warp* warp = nullptr;
+  uint32_t index = 0, lane = 0;
+
+  uint32_t clock = 0;    // the time of its accesses
+  uint32_t learned = 0;  // the block's floor when it last heard of threads outside of its warp
+  Knowledge knowledge;
+
+  Waiting waiting = Waiting::nothing;
+  bool done = false;
+  uint32_t object = 0, detail = 0;
+  const void* place = nullptr;
+
   // Copies since the last commit, and the groups that were committed.
   std::vector<Copy> open;
   std::deque<std::vector<Copy>> groups;
-  // Times of its fences between the generic and the async proxy.
-  std::vector<uint32_t> fences;
-};
 
-// Lanes that have reached an instruction of the whole warp.
-struct Gathering {
-  int arrived = 0, line = 0;
-  const char* what = "";
-  void* data[4 * WARP] = {};
+  // Products of its warp: how many have landed here, and how many there were at each commit.
+  uint32_t landed = 0;
+  std::vector<uint32_t> commits;
+  bool fence_seen = false;
+  int tracked_count = 0;
+  Tracked tracked[TRACKED_MOST];
 };
 
 struct Barrier {
-  int arrived = 0, expected = 0;
-  Clock clock;
+  uint32_t arrived = 0, expected = 0;
+  uint32_t lanes[WARPS_MOST] = {};
+  int lines[WARPS_MOST] = {};
+  Knowledge gathered;
   std::vector<Thread*> waiting;
+  const void* place = nullptr;
 };
 
-struct Mbarrier {
-  int expected = 0, pending = 0;
-  int64_t bytes = 0;
-  uint32_t phase = 0;
-  Clock gathered, completed;
-  std::vector<Thread*> waiting;
-};
-
-struct TensorCopy {
-  uint32_t shared = 0, mbarrier = 0;
-  const struct TensorMapBits* map = nullptr;
-  int coordinates[5] = {};
-};
-
-struct Cell;
-
-struct Block {
-  int64_t number = 0;
-  int threads_alive = 0;
-  std::vector<std::unique_ptr<Thread>> threads;
-  std::vector<Gathering> warps, warpgroups;
-  Barrier barriers[16];
-  std::map<uint32_t, Mbarrier> mbarriers;
-  std::vector<TensorCopy> flying;
-  uint32_t engine_time = 0;
-  std::vector<uint8_t> memory; // guards included
-  uint8_t* shared = nullptr;
-  std::vector<Cell> cells;
-  std::vector<int> registers; // by warp: what setmaxnreg left it
-  std::vector<struct Wgmma> products;
-};
-
-// The launch that runs.
 struct Buffer {
   std::string name;
-  uintptr_t address, bytes;
-};
-struct Launch {
-  int library = 0;
-  std::string symbol;
-  int64_t blocks = 0;
-  int threads = 0;
-  uint32_t shared_bytes = 0;
-  std::vector<uint8_t> arguments;
-  std::vector<Buffer> buffers;
-  std::string origin;
+  uintptr_t address = 0, bytes = 0;
 };
 
-// What the launch hands over, where its alignment holds.
-alignas(64) inline uint8_t argument_block[4096];
+struct Launch {
+  size_t library = 0;
+  std::string symbol, origin;
+  int64_t blocks = 0;
+  uint32_t threads = 0, shared_bytes = 0;
+  std::vector<uint8_t> arguments;
+  std::vector<Buffer> buffers;
+};
 
 inline Thread* current = nullptr;
 inline const Launch* launch = nullptr;
-inline std::mt19937_64 dice;
 inline void* scheduler_pointer = nullptr;
 
-// --- changing from one stack to another -----------------------------------------------------------------------------
+// xorshift64*: orders follow from the seed alone, on every machine.
+inline uint64_t dice_state = 1;
+inline uint32_t dice(uint32_t below) {
+  dice_state ^= dice_state >> 12;
+  dice_state ^= dice_state << 25;
+  dice_state ^= dice_state >> 27;
+  return static_cast<uint32_t>((dice_state * 0x2545f4914f6cdd1dull >> 32) * below >> 32);
+}
+
+// --- stacks ---------------------------------------------------------------------------------------------------------
+
+// Kept for the next block. The lowest page of each is a guard, and their tops are not all in the same cache sets.
+inline std::vector<uint8_t*> idle_stacks;
+
+inline uint8_t* take_stack() {
+  if (idle_stacks.empty()) {
+    void* const fresh = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (fresh == MAP_FAILED) fail({"there is no memory for the stacks of threads", {}, {}});
+    mprotect(fresh, PAGE, PROT_NONE);
+    return static_cast<uint8_t*>(fresh);
+  }
+  uint8_t* const stack = idle_stacks.back();
+  idle_stacks.pop_back();
+  return stack;
+}
 
 #if defined(__x86_64__)
 asm(R"(
@@ -140,7 +165,6 @@ sim_switch:
   popq %rbp
   ret
 )");
-constexpr int SAVED_WORDS = 6;
 #elif defined(__aarch64__)
 asm(R"(
 .text
@@ -176,60 +200,23 @@ sim_switch:
 #else
 #error "the simulator knows x86-64 and arm64"
 #endif
+// Leaves the stack that is in use, remembers it in `save`, and goes on where `to` was left.
 extern "C" void sim_switch(void** save, void* to);
 
-inline void give_up() { sim_switch(&current->stack_pointer, scheduler_pointer); }
-
-// Waits until somebody calls `wake`.
-inline void wait_for(const std::string& what, int line) {
-  Thread* const self = current;
-  self->waits = true;
-  self->wanted = what;
-  self->line = line;
-  while (self->waits) give_up();
-}
-
-inline void wake(Thread* thread) { thread->waits = false; }
-
-// A point in time of the current thread that others can come after.
-inline uint32_t tick(Thread* thread = current) { return thread->clock[thread->index]++; }
-
-void run_kernel(); // calls the kernel on the stack of the current thread
-
-inline void thread_main() {
-  run_kernel();
-  current->done = true;
-  --current->block->threads_alive;
-  for (;;) give_up();
-}
-
-inline void prepare_stack(Thread& thread) {
-  uint8_t* const top = thread.stack + STACK_BYTES - 64;
-  uintptr_t* words = reinterpret_cast<uintptr_t*>(top);
+// The first switch to this thread calls `main`.
+inline void prepare_stack(Thread& thread, void (*main)()) {
+  uint8_t* const top = thread.stack + STACK_BYTES - 64 - thread.index % 61 * 320;
+  uintptr_t* words = reinterpret_cast<uintptr_t*>(reinterpret_cast<uintptr_t>(top) & ~uintptr_t(63));
 #if defined(__x86_64__)
-  *--words = 0; // so that the entry finds the stack aligned as after a call
-  *--words = reinterpret_cast<uintptr_t>(&thread_main);
-  for (int i = 0; i < SAVED_WORDS; ++i) *--words = 0;
+  *--words = 0;  // the entry finds the stack aligned as after a call
+  *--words = reinterpret_cast<uintptr_t>(main);
+  for (int i = 0; i < 6; ++i) *--words = 0;
 #else
   words -= 20;
   memset(words, 0, 160);
-  words[11] = reinterpret_cast<uintptr_t>(&thread_main);
+  words[11] = reinterpret_cast<uintptr_t>(main);
 #endif
   thread.stack_pointer = words;
-}
-
-// Stacks are kept for the next block.
-inline std::vector<uint8_t*> idle_stacks;
-
-inline uint8_t* take_stack() {
-  if (idle_stacks.empty()) {
-    void* const fresh = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (fresh == MAP_FAILED) fail({"there is no memory for the stack of a thread", {}, {}});
-    return static_cast<uint8_t*>(fresh);
-  }
-  uint8_t* const stack = idle_stacks.back();
-  idle_stacks.pop_back();
-  return stack;
 }
 
 }  // namespace sim
