@@ -56,7 +56,7 @@ export function contractHopper(setting: Setting): Generated {
   const [left, right] = (["left", "right"] as const).map((which) => alignedSide(setting, which)) as [Box, Box];
   const finish = finishOf(frame, contraction);
   // The sums of chunks are only stored; what an element reads is read when they are added.
-  const widest = tilingOf(sizes, right.view.along, { reads: false, values: [] });
+  const widest = tilingOf(sizes, right.view.along, { reads: 0, values: [] });
   const split = splitOf(sizes, widest.columns);
   const tiling = split === undefined ? tilingOf(sizes, right.view.along, finish) : widest;
   const { columns, stages } = tiling;
@@ -105,7 +105,7 @@ export function contractHopper(setting: Setting): Generated {
         length: dimText(frame, split.length),
         partial: partial!.name,
       },
-      rowsAtOnce: tiling.rowsAtOnce,
+      ...{ rowsAtOnce: tiling.rowsAtOnce, columnsAtOnce: tiling.columnsAtOnce },
       finish,
       epilogue: split && epilogueOf(frame, contraction, "f32"),
       phases: { multiply: packs.length, combine: packs.length + 1 },
@@ -146,19 +146,18 @@ function alignedSide(setting: Setting, which: "left" | "right"): Box {
  */
 function tilingOf({ n }: Setting["sizes"], right: boolean, { reads, values }: Pick<Finish, "reads" | "values">) {
   const total = staticValue(n) ?? guess(n, 64);
-  const widths = reads || values.length > 1 ? [128, 64, 32] : [192, 128, 64, 32];
+  const widths = reads > 0 || values.length > 1 ? [128, 64, 32] : [192, 128, 64, 32];
   const cost = (width: number): number => Math.ceil(total / width) * width * (1 + 16 / width);
   const columns = widths.reduce((best, width) => (cost(width) < cost(best) ? width : best));
   const rightColumns = right ? columns : Math.ceil(columns / PANEL) * PANEL;
   const stageBytes = (ROWS + rightColumns) * DEPTH * 2 + 16;
   const partBytes = CONSUMER_WARPS * PART_ROWS * (columns + 8) * 4;
   const stages = Math.min(MOST_STAGES, Math.floor((HOPPER_SHARED - partBytes) / stageBytes));
-  return {
-    columns,
-    stages,
-    sharedBytes: stages * stageBytes + partBytes,
-    rowsAtOnce: columns > 128 ? 1 : reads ? 4 : 2,
-  };
+  const atOnce =
+    columns > 128
+      ? { rowsAtOnce: 1, columnsAtOnce: 3 }
+      : { rowsAtOnce: reads > 0 && reads <= 3 ? 4 : 2, columnsAtOnce: columns / 32 };
+  return { columns, stages, sharedBytes: stages * stageBytes + partBytes, ...atOnce };
 }
 
 /** As for every GPU, chunks of k where outputs are few and k is long; here as many as give every block one tile. */
@@ -186,8 +185,8 @@ interface Finish {
   }[];
   readonly placeRowLines: readonly string[];
   readonly placeLines: readonly string[];
-  /** Whether an element reads something of its own. */
-  readonly reads: boolean;
+  /** How many reads an element has, where one of them is of something of its own; else 0. */
+  readonly reads: number;
 }
 
 /**
@@ -217,20 +216,23 @@ function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
   const placeRow = openScope(frame, sampleScope, ofRow);
   const place = openScope(frame, placeRow, ofElement);
   const places = kernel.stores.map((store) => placeOf(place, store.access));
+  const reads = [...element.loads.keys()];
+  const valueText = [...rowScope.lines, ...element.lines, ...values.map(({ text }) => text.text)];
+  const placeText = [...placeRow.lines, ...place.lines, ...places];
   return {
     settled: settled.lines,
     sampleLines: [...sample.lines, ...sampleScope.lines],
-    rowLines: [...row.lines, ...rowScope.lines],
-    lines: [...column.lines, ...element.lines],
+    rowLines: [...needed(row.lines, valueText), ...rowScope.lines],
+    lines: [...needed(column.lines, valueText), ...element.lines],
     values: values.map(({ text, type }, i) => ({
       name: frame.fresh("stored"),
       type: REGISTER_TYPES[type],
       text: text.text,
       place: places[i]!,
     })),
-    placeRowLines: [...row.lines, ...placeRow.lines],
-    placeLines: [...column.lines, ...place.lines],
-    reads: [...element.loads.keys()].some((access) => varies(kernel.accesses[access]!, "m")),
+    placeRowLines: [...needed(row.lines, placeText), ...placeRow.lines],
+    placeLines: [...needed(column.lines, placeText), ...place.lines],
+    reads: reads.some((access) => varies(kernel.accesses[access]!, "m")) ? reads.length : 0,
   };
 
   function guarded(access: Access): Access {
@@ -244,4 +246,10 @@ function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
     const along = axes[role].some((axis) => staticValue(strides[axis]!) !== 0);
     return along || lookups.length > 0 || guard !== undefined;
   }
+}
+
+/** Those of some declarations whose names lines mention. */
+function needed(declarations: readonly string[], lines: readonly string[]): string[] {
+  const words = new Set(lines.flatMap((line) => line.match(/\w+/g) ?? []));
+  return declarations.filter((line) => words.has(/(\w+) = /.exec(line)?.[1] ?? ""));
 }

@@ -11,6 +11,8 @@ constexpr int WARPGROUP_WARPS = 4, WARPGROUP = WARPGROUP_WARPS * WARP;
 // Blocks of all kernels here: a warpgroup that copies, and two that multiply. The first gives up most of its registers.
 constexpr int CONSUMERS = 2, WARPGROUP_THREADS = (1 + CONSUMERS) * WARPGROUP;
 constexpr int PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232;
+// Where the one that copies has little to reckon with.
+constexpr int SIMPLE_PRODUCER_REGISTERS = 24, BUSY_CONSUMER_REGISTERS = 240;
 
 DEVICE int warpgroup_index() { return warp_index() / WARPGROUP_WARPS; }
 DEVICE int64_t block_count() { return static_cast<int64_t>(gridDim.x); }
