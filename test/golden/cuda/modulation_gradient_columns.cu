@@ -18,7 +18,8 @@ struct Arguments {
 };
 
 // A block has 32 columns and, for each, 8 lanes that take every 8th row of a chunk.
-extern "C" __global__ void __launch_bounds__(256) modulation_gradient_columns_bb67e8a9_0(const __grid_constant__ Arguments arguments) {
+// Four blocks at a time: without a number ptxas aims at eight, and spills a register for it.
+extern "C" __global__ void __launch_bounds__(256, 4) modulation_gradient_columns_0d08278d_0(const __grid_constant__ Arguments arguments) {
   constexpr int WIDTH = 32, ROW_LANES = 8;
   const bf16* const dy = arguments.dy;
   const bf16* const x = arguments.x;
@@ -27,7 +28,7 @@ extern "C" __global__ void __launch_bounds__(256) modulation_gradient_columns_bb
   const int64_t tokens = arguments.tokens;
   const int64_t row_count = tokens, column_count = 1152;
   const int64_t chunks = ceil_div(row_count, 512), blocks = ceil_div(column_count, WIDTH);
-  const int64_t outer = block_index() / (chunks * blocks), chunk = block_index() / blocks % chunks;
+  const int64_t band = block_index() / blocks, outer = band / chunks, chunk = band - outer * chunks;
   const int row_lane = thread_index() / WIDTH;
   const int64_t own_column = block_index() % blocks * WIDTH + thread_index() % WIDTH;
   // Lanes past the last column read it along, and store nothing.
@@ -65,7 +66,7 @@ extern "C" __global__ void __launch_bounds__(256) modulation_gradient_columns_bb
 }
 
 // A thread adds the chunks of one column, in order.
-extern "C" __global__ void __launch_bounds__(256) modulation_gradient_columns_bb67e8a9_1(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(256) modulation_gradient_columns_0d08278d_1(const __grid_constant__ Arguments arguments) {
   float* const dscale = arguments.dscale;
   float* const dshift = arguments.dshift;
   float* const r0_chunks = arguments.r0_chunks;

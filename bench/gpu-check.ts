@@ -1,0 +1,218 @@
+/**
+ * What a machine with an NVIDIA GPU can tell, in one command: do the recordings agree, and how fast are the kernels
+ * beside PyTorch's? Without a GPU it says so and ends well.
+ *
+ *     npm run gpu:check [-- --out FOLDER]
+ */
+import { closeSync, mkdirSync, openSync, readdirSync, readSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join, relative, resolve } from "node:path";
+import { cudaSources } from "../compiler/emit/cuda-sources.ts";
+import { Diagnostic } from "../contract/diagnostic.ts";
+import type { Precision } from "../contract/precision.ts";
+import { runChild } from "../runtime/devices/cpu/child.ts";
+import { createCudaDevice } from "../runtime/devices/cuda/device.ts";
+import { openDriver, printVersion } from "../runtime/devices/cuda/driver.ts";
+import { openNvrtc } from "../runtime/devices/cuda/nvrtc.ts";
+import { DIT_XL, timeOperators, type Sizes, type Timing } from "./gpu-operators.ts";
+
+const PRECISIONS: readonly Precision[] = ["f32", "bf16"];
+const RUNS = 20;
+const AT_A_TIME = 4;
+const PATIENCE = 180_000; // milliseconds that one recording may take
+
+interface Verified {
+  readonly recording: string;
+  readonly precision: Precision;
+  readonly result: "agrees" | "differs" | "fails" | "nothing to compare";
+  readonly seconds: number;
+  /** The tensor nearest to its tolerance or farthest beyond, and its share of it; else what was said. */
+  readonly note: string;
+}
+
+interface Compared extends Timing {
+  readonly precision: Precision;
+  /** PyTorch's time for the same; null where python3 has no torch. */
+  readonly peerMilliseconds: number | null;
+}
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** Resolves to the exit code. */
+export async function main(words: readonly string[], root: string): Promise<number> {
+  const out = words[0] === "--out" ? words[1] : undefined;
+  if (words.length > 0 && out === undefined) {
+    say("usage: npm run gpu:check [-- --out FOLDER]");
+    return 1;
+  }
+  const recordings = recordingsIn(join(root, "test", "fixtures"));
+  const gpu = await gpuOfMachine();
+  if (gpu === undefined) {
+    say(`SKIPPED: ${recordings.length} recordings in ${PRECISIONS.join(" and ")}, and the comparison with PyTorch`);
+    return 0;
+  }
+  await useNvrtcOfPython();
+  say(`gpu  ${gpu.name}, driver for CUDA ${gpu.cuda}, NVRTC ${(await openNvrtc()).version}`);
+  const verified = await verifyAll(recordings, root);
+  const operators = await compareOperators(root);
+  const folder = resolve(out ?? join(root, "bench", "results"));
+  mkdirSync(folder, { recursive: true });
+  const date = new Date().toISOString().slice(0, 10);
+  const file = join(folder, `${gpu.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}-${date}.json`);
+  const wrong = verified.filter(({ result }) => result === "differs" || result === "fails").length;
+  writeFileSync(file, `${JSON.stringify({ gpu, date, sizes: DIT_XL, ...operators, verified }, null, 2)}\n`);
+  say(`${verified.length - wrong} of ${verified.length} verifications are well; written to ${file}`);
+  return wrong === 0 && operators.failed === null ? 0 : 1;
+}
+
+interface GpuFacts {
+  readonly name: string;
+  readonly cuda: string;
+}
+
+/** Undefined, after saying why, where there is none. */
+async function gpuOfMachine(): Promise<GpuFacts | undefined> {
+  try {
+    const driver = await openDriver();
+    const facts = { name: driver.gpu.name, cuda: printVersion(driver.version) };
+    driver.close();
+    return facts;
+  } catch (error) {
+    if (!(error instanceof Diagnostic)) throw error;
+    say(`no GPU: ${error.parts.message}`);
+    return undefined;
+  }
+}
+
+/** Where no NVRTC is found, PyTorch's own may be there. */
+async function useNvrtcOfPython(): Promise<void> {
+  const found = await openNvrtc().catch(() => undefined);
+  if (found !== undefined) return;
+  const look =
+    "import glob, sys; print(*[f for p in sys.path for f in glob.glob(p + '/nvidia/*/lib/libnvrtc.so.1[23]')], sep='\\n')";
+  const { stdout } = await runChild("python3", ["-c", look]);
+  const [library] = stdout.split("\n");
+  if (library !== undefined && library !== "") process.env["SORACC_NVRTC"] = library;
+}
+
+/** Files that name a model; the others are tables. */
+function recordingsIn(folder: string): readonly string[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".safetensors"))
+    .map((name) => join(folder, name))
+    .filter(namesModel)
+    .sort();
+}
+
+function namesModel(file: string): boolean {
+  const descriptor = openSync(file, "r");
+  try {
+    const length = Buffer.alloc(8);
+    readSync(descriptor, length, 0, 8, 0);
+    const header = Buffer.alloc(Number(length.readBigUInt64LE()));
+    readSync(descriptor, header, 0, header.length, 8);
+    const { __metadata__: facts } = JSON.parse(header.toString("utf8")) as { __metadata__?: { model?: string } };
+    return facts?.model !== undefined;
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Each in a process of its own: a kernel that fails takes the GPU's context along. */
+async function verifyAll(recordings: readonly string[], root: string): Promise<readonly Verified[]> {
+  const work = recordings.flatMap((file) => PRECISIONS.map((precision) => ({ file, precision })));
+  const done: Verified[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let index = next++; index < work.length; index = next++) {
+      const { file, precision } = work[index]!;
+      const one = await verifyOne(file, precision, root);
+      done[index] = one;
+      say(`  ${one.result.padEnd(8)}  ${one.recording} ${precision}, ${one.seconds.toFixed(1)} s  ${one.note}`);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(AT_A_TIME, availableParallelism()) }, worker));
+  return done;
+}
+
+interface Report {
+  readonly ok: boolean;
+  readonly tensors: readonly { readonly name: string; readonly error: number | null; readonly tolerance: number }[];
+}
+
+async function verifyOne(file: string, precision: Precision, root: string): Promise<Verified> {
+  const words = ["verify", file, "--device", "cuda", "--precision", precision, "--json"];
+  const started = performance.now();
+  const abort = AbortSignal.timeout(PATIENCE);
+  const { stdout, stderr, code, signal } = await runChild(process.execPath, [join(root, "bin/soracc.js"), ...words], { abort }); // prettier-ignore
+  const seconds = (performance.now() - started) / 1000;
+  const facts = { recording: relative(join(root, "test/fixtures"), file), precision, seconds };
+  if (stderr.includes("no tensors that are compared")) return { ...facts, result: "nothing to compare", note: "" };
+  if (!stdout.startsWith("{")) {
+    const said = stderr.trim() === "" ? `exit code ${code ?? signal ?? "unknown"}` : stderr.trim();
+    return { ...facts, result: "fails", note: abort.aborted ? `took more than ${PATIENCE / 1000} s` : said };
+  }
+  const { ok, tensors } = JSON.parse(stdout) as Report;
+  const shares = tensors.map(({ name, error, tolerance }) => ({
+    name,
+    share: error === null ? Infinity : error === 0 ? 0 : error / tolerance,
+  }));
+  const [worst] = shares.sort((a, b) => b.share - a.share);
+  const note = worst === undefined ? "" : `${worst.name} at ${(100 * worst.share).toFixed(1)} % of its tolerance`;
+  return { ...facts, result: ok ? "agrees" : "differs", note };
+}
+
+interface Comparison {
+  readonly operators: readonly Compared[];
+  /** The peer's version, or why there is none. */
+  readonly peer: string;
+  /** Why our own operators could not be timed. */
+  readonly failed: string | null;
+}
+
+async function compareOperators(root: string): Promise<Comparison> {
+  const operators: Compared[] = [];
+  let peerFacts = "";
+  try {
+    for (const precision of PRECISIONS) {
+      const device = await createCudaDevice({ headers: cudaSources(root).prelude });
+      const target = { name: "cuda", arch: device.arch } as const;
+      const request = { device, target, precision, sizes: DIT_XL, runs: RUNS };
+      const own = await timeOperators(request).finally(() => device.close());
+      const { facts, times } = await timesOfPeer(root, precision, DIT_XL);
+      peerFacts = facts;
+      for (const timing of own) {
+        const peer = times.get(timing.name) ?? null;
+        operators.push({ ...timing, precision, peerMilliseconds: peer });
+        const beside = peer === null ? "" : `; PyTorch ${peer.toFixed(3)} ms, ${(peer / timing.milliseconds).toFixed(2)} of its speed`; // prettier-ignore
+        say(`  ${timing.name} ${precision}: ${timing.milliseconds.toFixed(3)} ms, ${timing.teraflops.toFixed(1)} TFLOP/s${beside}`); // prettier-ignore
+      }
+    }
+    say(`  peer: ${peerFacts}`);
+    return { operators, peer: peerFacts, failed: null };
+  } catch (error) {
+    if (!(error instanceof Diagnostic)) throw error;
+    say(error.message);
+    return { operators, peer: peerFacts, failed: error.message };
+  }
+}
+
+interface Peer {
+  readonly facts: string;
+  readonly times: ReadonlyMap<string, number>;
+}
+
+async function timesOfPeer(root: string, precision: Precision, sizes: Sizes): Promise<Peer> {
+  const { tokens, width, heads } = sizes;
+  const words = [join(root, "bench/peer/operators.py"), ...[tokens, width, heads].map(String), precision, String(RUNS)];
+  const { code, stdout, stderr, failure } = await runChild("python3", words, { abort: AbortSignal.timeout(PATIENCE) });
+  if (code !== 0) {
+    const said = stderr.trim().split("\n").at(-1) ?? "";
+    return { facts: `skipped (${failure === undefined ? said : `python3: ${failure}`})`, times: new Map() };
+  }
+  const { torch, timings } = JSON.parse(stdout) as { torch: string; timings: readonly Omit<Timing, "teraflops">[] };
+  return {
+    facts: `PyTorch ${torch}`,
+    times: new Map(timings.map(({ name, milliseconds }) => [name, milliseconds])),
+  };
+}
