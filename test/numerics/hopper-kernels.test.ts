@@ -8,7 +8,7 @@ import { generate } from "../../compiler/targets/cuda/target.ts";
 import { casesOf, type Setting } from "./attention-cases.ts";
 import { acc, assemble, caseOf, read, recipes, type Part } from "./contract-cases.ts";
 import { type Case } from "./harness.ts";
-import { simMistakesOf } from "./sim-harness.ts";
+import { gpuMistakesOf } from "./gpu-harness.ts";
 
 const ARCH = { arch: "sm_90a", everywhere: true } as const;
 const isHopper = ({ kernel }: Case): boolean => generate(kernel, "sm_90a", true).source.includes("warpgroup");
@@ -27,14 +27,14 @@ test("two warpgroups take turns with the products of many samples", async () => 
   const [left, right] = [made.tensor("read", "bf16", [0, 1, 3]), made.tensor("read", "bf16", [0, 2, 3])];
   const one = made.finish(read(left), read(right), [{ access: made.tensor("write", "bf16", [0, 1, 2]), value: acc }]);
   expect(isHopper(one)).toBe(true);
-  expect(await simMistakesOf([one], { relative: 2e-5, absolute: 1e-3 }, { ...ARCH, seeds: [1] })).toEqual([]);
+  expect(await gpuMistakesOf([one], { relative: 2e-5, absolute: 1e-3 }, { ...ARCH, seeds: [1] })).toEqual([]);
 });
 
 test("contractions of any axes, prologues and epilogues", async () => {
   const all = fc.sample(recipes, { numRuns: 60, seed: 99 }).map(caseOf);
   const cases = all.filter(isHopper).slice(0, 12);
   expect(cases.length).toBe(12);
-  expect(await simMistakesOf(cases, { relative: 2e-5, absolute: 2e-4 }, { ...ARCH, seeds: [1, 2] })).toEqual([]);
+  expect(await gpuMistakesOf(cases, { relative: 2e-5, absolute: 2e-4 }, { ...ARCH, seeds: [1, 2] })).toEqual([]);
 });
 
 const both = (setting: Setting): Case[] => {
@@ -51,7 +51,7 @@ test("attention of more heads than blocks", async () => {
     ],
   });
   expect(cases.map(isHopper)).toEqual([true, true]);
-  expect(await simMistakesOf(cases, ROUNDED, { ...ARCH, seeds: [1] })).toEqual([]);
+  expect(await gpuMistakesOf(cases, ROUNDED, { ...ARCH, seeds: [1] })).toEqual([]);
 });
 
 test("attention over several blocks of queries and keys, up to the diagonal", async () => {
@@ -67,7 +67,7 @@ test("attention over several blocks of queries and keys, up to the diagonal", as
       open: true,
     }),
   );
-  expect(await simMistakesOf(cases, ROUNDED, { ...ARCH, seeds: [1, 2] })).toEqual([]);
+  expect(await gpuMistakesOf(cases, ROUNDED, { ...ARCH, seeds: [1, 2] })).toEqual([]);
 });
 
 test("keys and values that may not be seen may be anything", async () => {
@@ -91,7 +91,7 @@ test("keys and values that may not be seen may be anything", async () => {
       }
     }
   }
-  expect(await simMistakesOf(cases, ROUNDED, { ...ARCH, seeds: [1, 2] })).toEqual([]);
+  expect(await gpuMistakesOf(cases, ROUNDED, { ...ARCH, seeds: [1, 2] })).toEqual([]);
 });
 
 test("operands that no box can be copied of take the form for every GPU", () => {

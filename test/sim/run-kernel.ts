@@ -1,16 +1,9 @@
-/** One hand-written CUDA kernel in the simulator. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { cudaSources } from "../../compiler/emit/cuda-sources.ts";
+/** One hand-written CUDA kernel in the simulator, or on a GPU (../gpu/machine.ts). */
 import { Diagnostic } from "../../contract/diagnostic.ts";
-import { encodeTensorMap, openSimulator, type Simulator } from "../../runtime/devices/sim/simulator.ts";
+import type { TensorMapRequest } from "../../runtime/devices/bound/launches.ts";
+import { runOnMachine, type Grid } from "../gpu/machine.ts";
 
-const BASE = 2 ** 40;
 const PAGE = 4096;
-
-let simulator: Promise<Simulator> | undefined;
-const open = async (): Promise<Simulator> => (simulator ??= openSimulator({ sources: cudaSources().sim }));
 
 export interface Written {
   /** The body of the kernel `void k_0(const Arguments& arguments)`; buffers are `arguments.a`, `.b` … */
@@ -25,10 +18,7 @@ export interface Written {
   readonly maps?: readonly TensorMapOf[];
 }
 
-export interface TensorMapOf extends Pick<
-  Parameters<typeof encodeTensorMap>[0],
-  "dtype" | "sizes" | "strides" | "box" | "swizzle"
-> {
+export interface TensorMapOf extends Omit<TensorMapRequest, "address"> {
   readonly buffer: number;
 }
 
@@ -63,9 +53,7 @@ export function sourceOf({ body, includes = [], threads, buffers, maps = [] }: W
 
 /** The bytes of the buffers afterwards. @throws Diagnostic of kind `simulation` */
 export async function runKernel(written: Written, seed = 0, signal?: AbortSignal): Promise<Uint8Array[]> {
-  const source = sourceOf(written);
-  const one = await open();
-  const { libraries } = await one.build([{ symbol: "k", formula: "", source, phases: ["k_0"] }], () => undefined);
+  const { blocks = 1, threads, sharedBytes = 0, maps = [] } = written;
   const contents = written.buffers.map((given) => {
     const array = Array.isArray(given) ? Float32Array.from(given) : (given as Float32Array);
     return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
@@ -74,35 +62,20 @@ export async function runKernel(written: Written, seed = 0, signal?: AbortSignal
     (_, i) => PAGE * (1 + contents.slice(0, i).reduce((n, each) => n + Math.ceil(each.length / PAGE) + 1, 0)),
   );
   const bytes = starts.at(-1)! + contents.at(-1)!.length + PAGE;
-  const memory = Buffer.alloc(Math.ceil(bytes / PAGE) * PAGE);
+  const memory = new Uint8Array(Math.ceil(bytes / PAGE) * PAGE);
   contents.forEach((content, i) => memory.set(content, starts[i]));
-  const folder = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "soracc-sim-"));
-  const path = join(folder, "memory");
-  try {
-    writeFileSync(path, memory);
-    const addresses = new BigInt64Array(starts.map((start) => BigInt(BASE + start)));
-    const maps = (written.maps ?? []).map((map) => encodeTensorMap({ ...map, address: BASE + starts[map.buffer]! }));
-    await one.run({
-      launches: [
-        {
-          ...{ library: libraries[0]!, symbol: "k_0", origin: "a test", formula: "" },
-          ...{ blocks: written.blocks ?? 1, threads: written.threads, sharedBytes: written.sharedBytes ?? 0 },
-          arguments: Buffer.concat([...maps, Buffer.from(addresses.buffer)]),
-          buffers: contents.map((content, i) => ({
-            name: NAMES[i]!,
-            address: BASE + starts[i]!,
-            bytes: content.length,
-          })),
-        },
-      ],
-      ...{ times: 1, seed, memory: { path, base: BASE, bytes: memory.length } },
-      ...(signal === undefined ? {} : { signal }),
-    });
-    const after = readFileSync(path);
-    return contents.map((content, i) => Uint8Array.from(after.subarray(starts[i], starts[i]! + content.length)));
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const buffers = contents.map((content, i) => ({ name: NAMES[i]!, start: starts[i]!, bytes: content.length }));
+  const argumentsOn: Grid["argumentsOn"] = ({ base, encodeTensorMap }) => {
+    const addresses = new BigInt64Array(starts.map((start) => BigInt(base + start)));
+    const encoded = maps.map((map) => encodeTensorMap({ ...map, address: base + starts[map.buffer]! }));
+    return Buffer.concat([...encoded, Buffer.from(addresses.buffer)]);
+  };
+  const after = await runOnMachine({
+    kernels: [{ symbol: "k", formula: "", source: sourceOf(written), phases: ["k_0"] }],
+    grids: [{ kernel: 0, phase: 0, blocks, threads, sharedBytes, buffers, argumentsOn }],
+    ...{ memory, seed, signal },
+  });
+  return contents.map((content, i) => after.slice(starts[i], starts[i]! + content.length));
 }
 
 export const floatsOf = (bytes: Uint8Array | undefined): number[] => [...new Float32Array(bytes!.buffer)];

@@ -1,6 +1,6 @@
 /**
- * Generated CUDA kernels in the simulator against the float64 interpreter: the cases of the CPU, for both forms, under
- * several schedules. `SORACC_SEED` and `SORACC_RUNS` look for more.
+ * Generated CUDA kernels against the float64 interpreter, in the simulator or on a GPU: the cases of the CPU, for both
+ * forms, under several schedules. `SORACC_SEED` and `SORACC_RUNS` look for more.
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -10,7 +10,7 @@ import { casesOf, SETTINGS } from "./attention-cases.ts";
 import { acc, assemble, caseOf, read, recipes, type Part } from "./contract-cases.ts";
 import { type Case } from "./harness.ts";
 import { randomCases, type Anchor } from "./random-kernels.ts";
-import { simMistakesOf } from "./sim-harness.ts";
+import { gpuMistakesOf } from "./gpu-harness.ts";
 
 const seed = Number(process.env["SORACC_SEED"] ?? 20240318);
 const runs = Number(process.env["SORACC_RUNS"] ?? 8);
@@ -19,14 +19,14 @@ const SCHEDULES = [1, 2];
 test.each<Anchor>(["map", "rows", "columns"])("random %s kernels", async (anchor) => {
   const cases = randomCases(anchor, anchor === "columns" ? Math.ceil(runs / 4) : runs, seed);
   const tolerance = { relative: 2e-5, absolute: 2e-5 };
-  expect(await simMistakesOf(cases, tolerance, { arch: "sm_80", seeds: SCHEDULES })).toEqual([]);
+  expect(await gpuMistakesOf(cases, tolerance, { arch: "sm_80", seeds: SCHEDULES })).toEqual([]);
 });
 
 describe("contractions", () => {
   test("of any axes, prologues, epilogues and types", async () => {
     const cases = fc.sample(recipes, { numRuns: 2 * runs, seed: 7 }).map(caseOf);
     const tolerance = { relative: 2e-5, absolute: 5e-5 };
-    expect(await simMistakesOf(cases, tolerance, { arch: "sm_80", seeds: SCHEDULES })).toEqual([]);
+    expect(await gpuMistakesOf(cases, tolerance, { arch: "sm_80", seeds: SCHEDULES })).toEqual([]);
   });
 
   /** Sides along depth and across, sizes that end between two tiles. */
@@ -61,7 +61,7 @@ describe("contractions", () => {
     const isHopper = cases.map((one) => generate(one.kernel, arch).source.includes("warpgroups.cuh"));
     expect(isHopper).toEqual(cases.map(() => arch === "sm_90a"));
     const tolerance = { relative: 2e-5, absolute: 1e-4 };
-    expect(await simMistakesOf(cases, tolerance, { arch, seeds: SCHEDULES })).toEqual([]);
+    expect(await gpuMistakesOf(cases, tolerance, { arch, seeds: SCHEDULES })).toEqual([]);
   });
 
   test("weight gradients, whose sums are cut into chunks", async () => {
@@ -78,7 +78,7 @@ describe("contractions", () => {
     });
     for (const arch of ["sm_80", "sm_90a"] as const) {
       expect(generate(cases[0]!.kernel, arch).phases.length).toBeGreaterThan(1);
-      expect(await simMistakesOf(cases, { relative: 2e-5, absolute: 1e-3 }, { arch, seeds: [1] })).toEqual([]);
+      expect(await gpuMistakesOf(cases, { relative: 2e-5, absolute: 1e-3 }, { arch, seeds: [1] })).toEqual([]);
     }
   });
 });
@@ -92,7 +92,7 @@ describe.each<Arch>(["sm_80", "sm_90a"])("attention and its gradient, %s", (arch
     const heads = dtype === "f32" ? [] : [8, 64, 72, 136].map((head) => narrow(dtype, head));
     const cases = [...settings, ...heads].map(casesOf).flatMap(({ forward, backward }) => [forward, backward]);
     const tolerance = { relative: 2e-5, absolute: ROUNDING[dtype] };
-    expect(await simMistakesOf(cases, tolerance, { arch, seeds: [1, 2] })).toEqual([]);
+    expect(await gpuMistakesOf(cases, tolerance, { arch, seeds: [1, 2] })).toEqual([]);
   });
 
   const narrow = (dtype: "bf16" | "f16", head: number) => ({
