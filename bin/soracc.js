@@ -8,6 +8,7 @@
 //   main(commandLine) exported by compiler/cli.ts, gets the arguments after `soracc`, resolves to the exit code
 // SORACC_DEBUG=1 adds stacks, with TypeScript positions, to whatever fails here.
 //
+//   SORACC_BUILD      a name of this state of the compiler and its templates, for what it made and kept
 // A bundle is named by the path, size and modification time of every source file, so a warm start reads no source.
 import { createHash, randomBytes } from "node:crypto";
 import * as files from "node:fs";
@@ -17,7 +18,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = dirname(dirname(files.realpathSync(fileURLToPath(import.meta.url))));
-const sourceFolders = ["compiler", "contract", "runtime"];
+const sourceFolders = ["compiler", "contract", "runtime", "templates"];
 const debug = process.env["SORACC_DEBUG"] === "1";
 
 /** Something the user can put right: printed without a stack. */
@@ -72,7 +73,7 @@ function fingerprint() {
     for (const entry of entries) {
       const path = join(folder, entry.name);
       if (entry.isDirectory()) pending.push(path);
-      else if (entry.name.endsWith(".ts") || entry.name.endsWith(".json")) hash.update(describe(path));
+      else hash.update(describe(path));
     }
   }
   return hash.digest("hex").slice(0, 20);
@@ -223,6 +224,7 @@ async function launch() {
     await bundle(folder, name);
   }
   process.env["SORACC_ROOT"] = root;
+  process.env["SORACC_BUILD"] = name;
   process.env["SORACC_LANGUAGE"] = pathToFileURL(join(ready, "language.mjs")).href;
   if (debug) process.setSourceMapsEnabled(true);
   // Node 22 and newer can keep compiled code next to the bundle.

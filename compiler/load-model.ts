@@ -16,13 +16,33 @@ import { located, registerScript } from "./language/place.ts";
 
 let loaded = 0;
 
+/** A model file and what it imports, as one script. */
+export interface ModelText {
+  readonly file: string;
+  /** The file's path in messages. */
+  readonly shown: string;
+  readonly code: string;
+  readonly map: SourceMapPayload;
+  /** Nothing but this text decides what the model is: no other module, no clock, no environment. */
+  readonly isClosed: boolean;
+}
+
 /** Errors: no such file, a file that does not compile or run, one that exports no model. All are located. */
 export async function loadModel(path: string): Promise<ModelDefinition> {
+  return runModel(await readModel(path));
+}
+
+/** Errors: no such file, one that does not compile. */
+export async function readModel(path: string): Promise<ModelText> {
   const file = resolve(path);
   const shown = showPath(file);
   if (!existsSync(file) || !statSync(file).isFile()) throw missingFile(path, file);
+  return { file, shown, ...(await bundle(file, shown)) };
+}
+
+/** Errors: a model that does not run, or a file that exports none. */
+export function runModel({ file, shown, code, map }: ModelText): ModelDefinition {
   const script = `soracc-model-${++loaded}.cjs`;
-  const { code, map } = await bundle(file, shown);
   registerScript(script, sourceFinder(map));
   const exported = run(script, code, file, shown);
   const definition = exported["default"];
@@ -36,19 +56,19 @@ export async function loadModel(path: string): Promise<ModelDefinition> {
   });
 }
 
-interface Bundle {
-  readonly code: string;
-  readonly map: SourceMapPayload;
-}
+/** What a script can reach without an import and that may differ tomorrow. */
+const OPEN =
+  /\bprocess\s*[.[;]|[=(]\s*process\b\s*[;)]|\b(?:globalThis|global|Date|performance|eval|Function|require|__filename|__dirname|Intl)\b|Math\.random/;
 
-async function bundle(file: string, shown: string): Promise<Bundle> {
+async function bundle(file: string, shown: string): Promise<Pick<ModelText, "code" | "map" | "isClosed">> {
   const esbuild = await import("esbuild");
   try {
-    const { outputFiles } = await esbuild.build({
+    const { outputFiles, metafile } = await esbuild.build({
       absWorkingDir: dirname(file),
       entryPoints: [file],
       outfile: resolve(dirname(file), "model.cjs"), // never written: sources in the map are relative to its folder
       write: false,
+      metafile: true,
       bundle: true,
       format: "cjs",
       platform: "node",
@@ -65,7 +85,11 @@ async function bundle(file: string, shown: string): Promise<Bundle> {
     const parsed: unknown = JSON.parse(text(".map"));
     const map = parsed as SourceMapPayload; // written by esbuild a moment ago
     const sources = map.sources.map((source) => resolve(dirname(file), source));
-    return { code: text("model.cjs"), map: { ...map, sources } };
+    const code = text("model.cjs");
+    const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
+    const own = code.replaceAll('require("soracc")', "");
+    const isClosed = imports.every(({ path }) => path === "soracc") && !OPEN.test(own);
+    return { code, map: { ...map, sources }, isClosed };
   } catch (error) {
     const [first, ...others] = messagesOf(error);
     if (first === undefined) throw error;

@@ -45,6 +45,7 @@ const kernel = z.strictObject({
   formula: z.string(),
   source: z.string(),
   phases: z.array(name).min(1).readonly(),
+  from: z.string().optional(),
   gpu: gpu.optional(),
 });
 

@@ -56,6 +56,8 @@ export interface PlanKernel {
   readonly formula: string;
   readonly source: string;
   readonly phases: readonly string[];
+  /** The operator that it was first made for, and the line: `blocks.attn, models/dit.sora.ts:41:7`. For messages. */
+  readonly from?: string | undefined;
   /** In a plan for CUDA. */
   readonly gpu?: GpuLaunch | undefined;
 }

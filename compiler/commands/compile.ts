@@ -4,9 +4,10 @@ import type { Command } from "commander";
 import { formatBytes } from "../../contract/atomic-file.ts";
 import { CompilerBug } from "../../contract/diagnostic.ts";
 import type { Plan } from "../../contract/plan.ts";
-import { addBuildOptions, build, type BuildOptions, type Built } from "./compile/build.ts";
+import { addBuildOptions, build, modelPath, type BuildOptions } from "./compile/build.ts";
 import { estimate, type Estimate } from "./compile/estimate.ts";
 import { describeGpu, type GpuReport } from "./compile/gpu-report.ts";
+import { keptPlan, type Draft } from "./compile/plan-cache.ts";
 
 interface CompileOptions extends BuildOptions {
   readonly output?: string;
@@ -49,6 +50,8 @@ export interface CompileReport {
   readonly estimate: Estimate | null;
   /** From the model's text to the plan. */
   readonly seconds: number;
+  /** The plan of an earlier compilation was at hand. */
+  readonly kept: boolean;
   readonly trace: { readonly folder: string; readonly files: number } | null;
   /** For CUDA: what NVRTC made of the kernels. */
   readonly gpu: GpuReport | null;
@@ -63,8 +66,15 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
   if (options.output !== undefined) checkPlace(resolve(options.output), force);
   const { openTraceFolder } = await import("./compile/trace-folder.ts");
   const trace = options.trace === undefined ? undefined : openTraceFolder(options.trace);
-  const built = await build(file, options, trace?.onPass);
-  const { plan, kernels } = built;
+  const started = performance.now();
+  const { readModel } = await import("../load-model.ts");
+  const text = await readModel(modelPath(file));
+  const make = async (): Promise<Draft> => {
+    const { plan, kernels } = await build(text, options, trace?.onPass);
+    return { plan, estimate: estimate(plan, kernels, batchOf(plan)) ?? null };
+  };
+  const { plan, packed, estimate: estimated, kept } = await keptPlan(text, options, make, trace === undefined);
+  const seconds = (performance.now() - started) / 1000;
   const files = trace?.finish(plan);
   const output = options.output ?? `./${plan.model.name}`;
   checkPlace(resolve(output), force);
@@ -73,14 +83,20 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
   const facts = {
     ...{ output, model: plan.model.name, preset: plan.model.preset ?? null, precision: plan.precision },
     parameters: plan.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
-    kernels: kernels.length,
+    kernels: plan.kernels.length,
     launches: Object.fromEntries(Object.entries(plan.programs).map(([name, { steps }]) => [name, steps.length])),
-    estimate: estimate(plan, kernels, batchOf(plan)) ?? null,
-    seconds: built.seconds,
+    ...{ estimate: estimated, seconds, kept },
     trace: options.trace === undefined ? null : { folder: options.trace, files: files ?? 0 },
     gpu,
   };
-  const bytes = await emitBinary({ plan, output: resolve(output), root, about: aboutBinary(facts, plan), force });
+  const bytes = await emitBinary({
+    plan,
+    packed,
+    output: resolve(output),
+    root,
+    about: aboutBinary(facts, plan),
+    force,
+  });
   return { ...facts, bytes };
 }
 
@@ -116,7 +132,7 @@ function describe(report: CompileReport): readonly string[] {
           `memory      ${formatBytes(estimated.peakBytes)} for a training step on ${estimated.example}`,
           `arithmetic  ${formatFlops(estimated.flopsPerToken)} per token and training step, in that shape`,
         ]),
-    `time        ${report.seconds.toFixed(2)} s from model to plan`,
+    `time        ${report.seconds.toFixed(2)} s from model to plan${report.kept ? ", which was in the cache" : ""}`,
     ...(gpu === null ? [] : describeGpu(gpu)),
     ...(trace === null ? [] : [`trace       ${trace.files} files in ${trace.folder}`]),
     `written     ${report.output}, ${formatBytes(report.bytes)}`,
@@ -130,4 +146,3 @@ function formatFlops(flops: number): string {
   const power = Math.min(Math.max(Math.floor(Math.log10(Math.max(flops, 1)) / 3), 0), 4);
   return `${(flops / 1000 ** power).toPrecision(3)} ${["", "k", "M", "G", "T"][power] ?? ""}FLOP`;
 }
-export type { Built };

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { Diagnostic, didYouMean } from "../../contract/diagnostic.ts";
 import type { Plan } from "../../contract/plan.ts";
 import type { Program } from "../graph/node.ts";
-import { addBuildOptions, build, type BuildOptions } from "./compile/build.ts";
+import { addBuildOptions, build, modelPath, type BuildOptions } from "./compile/build.ts";
 
 interface InspectOptions extends BuildOptions {
   readonly program?: string;
@@ -38,7 +38,9 @@ export function configure(command: Command, finish: (exitCode: number) => void):
 
 async function inspect(file: string, options: InspectOptions): Promise<readonly string[]> {
   const graphs = new Map<string, Map<string, Program>>();
-  const { plan, traced } = await build(file, { ...options, programs: "all" }, (pass, _, after) => {
+  const { readModel } = await import("../load-model.ts");
+  const text = await readModel(modelPath(file));
+  const { plan, traced } = await build(text, { ...options, programs: "all" }, (pass, _, after) => {
     graphs.set(after.name, (graphs.get(after.name) ?? new Map<string, Program>()).set(pass, after));
   });
   if (options.kernel !== undefined) return sources(plan, options.kernel);

@@ -2,6 +2,7 @@
  * A program becomes steps over buffers: kernels in the order of their groups, each distinct one generated once for the
  * whole plan; next states written in place where every reader comes earlier; what depends on sizes alone set apart.
  */
+import { formatLocation } from "../../contract/diagnostic.ts";
 import { bytesOf } from "../../contract/dtype.ts";
 import type {
   GpuLaunch,
@@ -15,7 +16,7 @@ import type {
 } from "../../contract/plan.ts";
 import { multiply, symbolsOf, toSize, type Dim } from "../graph/dim.ts";
 import type { Edge, Program } from "../graph/node.ts";
-import { originOf } from "../graph/origin.ts";
+import { originOf, type Origin } from "../graph/origin.ts";
 import { shapeSymbols, type Shape } from "../graph/shape.ts";
 import { assemble, type Launch } from "../kernels/assemble.ts";
 import { group } from "../kernels/group.ts";
@@ -169,6 +170,7 @@ function kernelFor(launch: Launch, session: Session): { readonly at: number; rea
     formula: kernel.formula,
     source: generated.source,
     phases: generated.phases.map((phase) => phase.symbol),
+    ...fromOf(launch),
     ...(generated.gpu === undefined ? {} : { gpu: launchOf(generated.gpu) }),
   });
   session.records.push(kernel);
@@ -243,9 +245,18 @@ function statePorts(
 const roleOf = (edge: Edge): string => (edge.node.operation.op === "input" ? edge.node.operation.role : "");
 const inputName = (edge: Edge): string => (edge.node.operation.op === "input" ? edge.node.operation.name : "");
 
-function originPath(launch: Launch): string {
-  const node = launch.group.node ?? launch.group.roots[0]?.edge.node;
-  return node === undefined ? "" : (originOf(node)?.path ?? "");
+const originPath = (launch: Launch): string => originOfLaunch(launch)?.path ?? "";
+
+function originOfLaunch({ group }: Launch): Origin | undefined {
+  const node = group.node ?? group.roots[0]?.edge.node;
+  return node === undefined ? undefined : originOf(node);
+}
+
+function fromOf(launch: Launch): Pick<PlanKernel, "from"> {
+  const origin = originOfLaunch(launch);
+  const where = origin?.locate();
+  const parts = [origin?.path ?? "", where === undefined ? "" : formatLocation(where)].filter((part) => part !== "");
+  return parts.length === 0 ? {} : { from: parts.join(", ") };
 }
 
 function symbolsIn(program: Program, launches: readonly Launch[]): string[] {

@@ -51,16 +51,15 @@ describeWithNvrtc("cubins by NVRTC", () => {
 
   test("an error names the kernel, what it computes, its place, the line, and where the source is kept", async () => {
     const cache = { path: temporaryFolder() };
-    const wrong = kernelOf("wrong", "x[0] = undeclared_name;");
-    const originOf = (): string => "models/small.sora.ts:7:3  block.0";
-    const { parts } = await diagnosticOf(() => build("sm_90a", [...some, wrong], { cache, originOf }));
+    const wrong = { ...kernelOf("wrong", "x[0] = undeclared_name;"), from: "block.0, models/small.sora.ts:7:3" };
+    const { parts } = await diagnosticOf(() => build("sm_90a", [...some, wrong], { cache }));
     const kept = join(cache.path, "rejected", "wrong.cu");
     expect(parts).toMatchObject({
       kind: "compiler",
       message: expect.stringMatching(/^NVRTC \d+\.\d+ rejects kernel wrong for sm_90a$/) as string,
       details: [
         "it computes: x := what the test wants",
-        "it comes from: models/small.sora.ts:7:3  block.0",
+        "it comes from: block.0, models/small.sora.ts:7:3",
         'kernel.cu(5): error: identifier "undeclared_name" is undefined',
         "  x[0] = undeclared_name;",
         `source: ${kept}`,
@@ -84,6 +83,15 @@ describe("the process that compiles", () => {
       expect(parts.message).toBe("NVRTC 12.99 crashes on kernel crashing for sm_80 (SIGSEGV)");
       expect(parts.details).toContain(`source: ${join(cache.path, "rejected", "crashing.cu")}`);
       expect(parts.fix).toContain("please report this with that source");
+    });
+  });
+
+  test("is ended when a kernel takes too long", async () => {
+    await onFakeMachine({}, async () => {
+      const { from } = await openNvrtc();
+      const started = await startCompileProcess({ library: from, headers: {}, arch: "sm_80", patience: 200 });
+      const { source } = kernelOf("endless", "never_ends();");
+      await expect(started.compile(source)).rejects.toMatchObject({ how: "no end after 0.2 s" });
     });
   });
 

@@ -6,6 +6,7 @@ import { Diagnostic } from "../../../contract/diagnostic.ts";
 import { ARCHS, type ParameterRange } from "../../../contract/plan.ts";
 import { PRECISIONS, type Precision } from "../../../contract/precision.ts";
 import type { Program } from "../../graph/node.ts";
+import type { ModelText } from "../../load-model.ts";
 import { staticValue } from "../../graph/dim.ts";
 import type { ParameterLayout } from "../../language/parameters.ts";
 import { parseMesh, printMesh, ranksOf, type Mesh } from "../../notation/mesh.ts";
@@ -25,8 +26,6 @@ export interface BuildOptions {
 export interface Built extends Compilation {
   readonly traced: readonly Program[];
   readonly precision: Precision;
-  /** From the model's text to the plan. */
-  readonly seconds: number;
 }
 
 const PRECISION_NAMES = `${PRECISIONS.slice(0, -1).join(", ")} or ${PRECISIONS.at(-1)!}`;
@@ -58,17 +57,16 @@ const isDriven = (name: string): boolean =>
  * @throws Diagnostic for what is wrong in the model or asked for and not there
  */
 export async function build(
-  file: string,
+  source: ModelText,
   options: BuildOptions,
   onPass?: (pass: string, before: Program, after: Program) => void,
 ): Promise<Built> {
   const target = targetOf(options.target, options.arch);
   const asked = precisionOf(options.precision);
-  const { loadModel } = await import("../../load-model.ts");
+  const { runModel } = await import("../../load-model.ts");
   const { traceModel } = await import("../../language/trace-model.ts");
   const { compilePlan } = await import("../../pipeline.ts");
-  const started = performance.now();
-  const definition = await loadModel(modelPath(file));
+  const definition = runModel(source);
   checkMesh(options.parallel === undefined ? definition.parallel : parseMesh(options.parallel), definition.parallel);
   const isTrained = definition.train !== undefined;
   const model = traceModel(definition, {
@@ -101,7 +99,7 @@ export async function build(
     target,
     ...(onPass === undefined ? {} : { onPass }),
   });
-  return { ...compilation, traced, precision, seconds: (performance.now() - started) / 1000 };
+  return { ...compilation, traced, precision };
 }
 
 const rangesOf = ({ parameters }: ParameterLayout): readonly ParameterRange[] =>
@@ -112,7 +110,7 @@ const rangesOf = ({ parameters }: ParameterLayout): readonly ParameterRange[] =>
   }));
 
 /** From the working directory; the models of the package can be named from anywhere. */
-function modelPath(file: string): string {
+export function modelPath(file: string): string {
   const root = process.env["SORACC_ROOT"];
   if (existsSync(resolve(file)) || root === undefined) return file;
   const own = join(root, file);

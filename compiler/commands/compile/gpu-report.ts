@@ -51,7 +51,6 @@ export async function compileForGpu(plan: Plan, root: string): Promise<GpuReport
   const request: CubinRequest = {
     ...{ cache, nvrtc, arch, kernels: plan.kernels, headers: cudaSources(root).prelude },
     jobs: threadsWanted(),
-    originOf: (kernel) => places.get(kernel.symbol)?.origin,
   };
   const progress = process.stderr.isTTY
     ? await startProgress({ label: "kernels", total: plan.kernels.length, unit: "kernel" })

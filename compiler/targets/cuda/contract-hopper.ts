@@ -24,7 +24,7 @@ import { guess, type Contraction } from "../code/contract-axes.ts";
 import { wholeIndices } from "../code/indices.ts";
 import { REGISTER_TYPES } from "../code/print.ts";
 import { openScope, placeOf, storedValues } from "../code/scope.ts";
-import { ELEMENT_THREADS, ELEMENTS_OF_THREAD, elementPhase, epilogueOf, type Setting } from "./contract.ts";
+import { ELEMENT_THREADS, elementPhase, epilogueOf, type Setting } from "./contract.ts";
 import { packedSide, sideOf, type SideView } from "./contract-sides.ts";
 import { cudaHead, type Workspace } from "./launch.ts";
 import type { Generated, Phase } from "./target.ts";
@@ -94,7 +94,6 @@ export function contractHopper(setting: Setting): Generated {
       ...cudaHead(frame, { workspaces, maps, includes: ["warpgroups.cuh"] }),
       ...{ swapped: contraction.swapped, element: product.element, columns, stages, threads: HOPPER_THREADS },
       elementThreads: ELEMENT_THREADS,
-      elementsOfThread: ELEMENTS_OF_THREAD,
       packs: packs.map((pack, phase) => ({ ...pack, phase })),
       left: { along: left.view.along, varies: left.varies, map: maps[0] },
       right: { along: right.view.along, varies: right.varies, map: maps[1] },

@@ -21,7 +21,6 @@ import type { Generated, Phase } from "./target.ts";
 
 /** Threads of the phases that compute a side, and that add chunks. */
 export const ELEMENT_THREADS = 256;
-export const ELEMENTS_OF_THREAD = 4;
 
 /** Blocks that keep a large GPU busy, and the least steps of k that are worth a chunk of their own. */
 const ENOUGH_BLOCKS = 256;
@@ -74,7 +73,6 @@ export function contract(given: ContractKernel, arch: Arch, everywhere = false):
       ...cudaHead(frame, { workspaces, includes: ["tile.cuh"] }),
       ...{ swapped: contraction.swapped, element: product.element, tile, threads: multiplyPhase.threads },
       elementThreads: ELEMENT_THREADS,
-      elementsOfThread: ELEMENTS_OF_THREAD,
       packs: packs.map((pack, phase) => ({ ...pack, phase })),
       ...{ left, right },
       sizes: { m: dimText(frame, sizes.m), n: dimText(frame, sizes.n), k: dimText(frame, sizes.k) },
@@ -103,7 +101,7 @@ const distinct = (lines: readonly string[]): string[] => [...new Set(lines)];
 
 /** A phase that computes elements one by one. */
 export const elementPhase = (elements: Dim): Phase => ({
-  blocks: ceilDiv(elements, ELEMENT_THREADS * ELEMENTS_OF_THREAD),
+  blocks: ceilDiv(elements, ELEMENT_THREADS),
   threads: ELEMENT_THREADS,
   sharedBytes: 0,
 });

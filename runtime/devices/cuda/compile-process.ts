@@ -26,7 +26,12 @@ export interface CompileProcessOptions {
   /** Texts of what sources include, by name. */
   readonly headers: Readonly<Record<string, string>>;
   readonly arch: Arch;
+  /** Milliseconds that one source may take. */
+  readonly patience?: number | undefined;
 }
+
+/** A kernel takes less than a second; a compiler that is still at it after so long does not end. */
+const PATIENCE = 300_000;
 
 /** The process ended when it should have answered. */
 export class Crashed extends Error {
@@ -46,7 +51,7 @@ const KEPT = 4096;
 
 /** @throws Diagnostic when NVRTC cannot be opened there, Crashed when the process does not start */
 export async function startCompileProcess(options: CompileProcessOptions): Promise<CompileProcess> {
-  const { library, headers, arch, script = launcher() } = options;
+  const { library, headers, arch, script = launcher(), patience = PATIENCE } = options;
   const child = fork(script, WORKER_COMMAND_LINE, {
     env: { ...process.env, ...(library.includes("/") ? { SORACC_NVRTC: library } : {}) },
     execArgv: [],
@@ -101,7 +106,11 @@ export async function startCompileProcess(options: CompileProcessOptions): Promi
   return {
     version: started.version,
     async compile(source) {
-      const answer = await ask({ kind: "compile", source });
+      const limit = setTimeout(() => {
+        end(`no end after ${patience / 1000} s`);
+        child.kill("SIGKILL");
+      }, patience);
+      const answer = await ask({ kind: "compile", source }).finally(() => clearTimeout(limit));
       if (answer.kind === "rejected") throw new Rejected(answer.log);
       if (answer.kind !== "compiled") throw new CompilerBug("NVRTC", `"${answer.kind}" is no answer to a source`);
       return answer.compiled;

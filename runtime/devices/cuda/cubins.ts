@@ -24,8 +24,6 @@ export interface CubinRequest {
   /** What Node starts to compile: the launcher of soracc or a training binary. Default: the launcher. */
   readonly script?: string | undefined;
   readonly progress?: (progress: LoadProgress) => void;
-  /** Where in the model a kernel comes from: its operator's path, and the line. For messages. */
-  readonly originOf?: (kernel: PlanKernel) => string | undefined;
 }
 
 export interface Cubins {
@@ -173,7 +171,7 @@ async function rejected(request: CubinRequest, kernel: PlanKernel, log: string):
     kind: "compiler",
     message: `NVRTC ${nvrtc.version} rejects kernel ${kernel.symbol} for ${arch}`,
     details: [
-      ...aboutKernel(request, kernel),
+      ...aboutKernel(kernel),
       ...(errors.length > 0 ? errors : lines).slice(0, 4).flatMap((line) => withSource(line.trim(), kernel.source)),
       `source: ${await keep(request, kernel)}`,
     ],
@@ -190,7 +188,7 @@ async function crashed(request: CubinRequest, kernel: PlanKernel, { how, lastWor
       ? `the process that compiles kernel ${kernel.symbol} was killed; most likely the machine ran out of memory`
       : `NVRTC ${nvrtc.version} crashes on kernel ${kernel.symbol} for ${arch} (${how})`,
     details: [
-      ...aboutKernel(request, kernel),
+      ...aboutKernel(kernel),
       ...lastWords.filter((line) => line !== ""),
       `NVRTC: ${nvrtc.from}`,
       `source: ${await keep(request, kernel)}`,
@@ -201,10 +199,10 @@ async function crashed(request: CubinRequest, kernel: PlanKernel, { how, lastWor
   });
 }
 
-function aboutKernel({ originOf }: CubinRequest, kernel: PlanKernel): readonly string[] {
-  const origin = originOf?.(kernel) ?? "";
-  return [`it computes: ${kernel.formula}`, ...(origin === "" ? [] : [`it comes from: ${origin}`])];
-}
+const aboutKernel = ({ formula, from }: PlanKernel): readonly string[] => [
+  `it computes: ${formula}`,
+  ...(from === undefined ? [] : [`it comes from: ${from}`]),
+];
 
 /** The path where a source that failed can be found afterwards. */
 async function keep({ cache }: CubinRequest, kernel: PlanKernel): Promise<string> {

@@ -39,10 +39,8 @@ export function cudaEngine(parts: CudaParts): Engine {
     async load(plan, progress): Promise<LoadedKernels> {
       checkArch(plan, driver.gpu, arch);
       plan.kernels.forEach((kernel) => checkShared(kernel, driver.gpu));
-      const origins = originsOf(plan);
       const { cubins, compiled } = await buildCubins({
         ...{ cache, nvrtc, headers, arch, kernels: plan.kernels, jobs, script, progress },
-        originOf: ({ symbol }) => origins.get(symbol),
       });
       const modules: number[] = [];
       const close = (): void => modules.forEach((module) => driver.unloadModule(module));
@@ -122,18 +120,6 @@ function functionsOf(driver: Driver, module: number, { symbol, phases, gpu }: Pl
     if (sharedBytes > SHARED_BY_DEFAULT) driver.allowShared(found, sharedBytes);
     return found;
   });
-}
-
-/** A place in the model for each kernel, by symbol. */
-function originsOf(plan: Plan): ReadonlyMap<string, string> {
-  const origins = new Map<string, string>();
-  for (const { steps } of Object.values(plan.programs)) {
-    for (const { kernel, origin } of steps) {
-      const { symbol } = plan.kernels[kernel]!;
-      if (!origins.has(symbol)) origins.set(symbol, origin);
-    }
-  }
-  return origins;
 }
 
 const describe = ({ driver: { gpu, version }, nvrtc }: CudaParts): string =>

@@ -21,44 +21,36 @@ struct Arguments {
 using Block = BlockProduct<bf16, 128, 128, 2, 4, true, true>;
 
 // The left side as it is multiplied.
-extern "C" __global__ void __launch_bounds__(256) contract_contract_03ba8e7b_0(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(256) contract_contract_bf5bd987_0(const __grid_constant__ Arguments arguments) {
   const float* const x1 = arguments.x1;
   bf16* const left_packed = arguments.left_packed;
   const int64_t batch = arguments.batch;
   const int64_t tokens = arguments.tokens;
   const int64_t total = 1152 * batch * tokens, outer_size = batch * tokens, inner_size = 1152;
-  const int64_t first = block_index() * 256 * 4 + thread_index();
-  #pragma unroll
-  for (int item = 0; item < 4; ++item) {
-    const int64_t element = first + item * 256;
-    if (element < total) {
-      const int64_t step = element % inner_size, line = element / inner_size;
-      [[maybe_unused]] const int64_t own = line % outer_size, sample = line / outer_size;
-      const float x1_value = x1[own * 1152 + step];
-      left_packed[line * 1152 + step] = x1_value;
-    }
+  const int64_t element = block_index() * 256 + thread_index();
+  if (element < total) {
+    const int64_t step = element % inner_size, line = element / inner_size;
+    [[maybe_unused]] const int64_t own = line % outer_size, sample = line / outer_size;
+    const float x1_value = x1[own * 1152 + step];
+    left_packed[line * 1152 + step] = x1_value;
   }
 }
 
 // The right side as it is multiplied.
-extern "C" __global__ void __launch_bounds__(256) contract_contract_03ba8e7b_1(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(256) contract_contract_bf5bd987_1(const __grid_constant__ Arguments arguments) {
   const float* const x2 = arguments.x2;
   bf16* const right_packed = arguments.right_packed;
   const int64_t total = 5308416, outer_size = 4608, inner_size = 1152;
-  const int64_t first = block_index() * 256 * 4 + thread_index();
-  #pragma unroll
-  for (int item = 0; item < 4; ++item) {
-    const int64_t element = first + item * 256;
-    if (element < total) {
-      const int64_t step = element % inner_size, line = element / inner_size;
-      [[maybe_unused]] const int64_t own = line % outer_size, sample = line / outer_size;
-      const float x2_value = x2[own * 1152 + step];
-      right_packed[line * 1152 + step] = x2_value;
-    }
+  const int64_t element = block_index() * 256 + thread_index();
+  if (element < total) {
+    const int64_t step = element % inner_size, line = element / inner_size;
+    [[maybe_unused]] const int64_t own = line % outer_size, sample = line / outer_size;
+    const float x2_value = x2[own * 1152 + step];
+    right_packed[line * 1152 + step] = x2_value;
   }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 1) contract_contract_03ba8e7b_2(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(256, 1) contract_contract_bf5bd987_2(const __grid_constant__ Arguments arguments) {
   const float* const x0 = arguments.x0;
   float* const y0 = arguments.y0;
   bf16* const left_packed = arguments.left_packed;
