@@ -276,9 +276,9 @@ describe("what does not serve is said", () => {
 
   test("a kernel that NVRTC rejects, with its place in the model", async () => {
     const broken = cudaKernel("broken_map", "y = x / 0", ["float* y", "int64_t n"], "  y[0] = undeclared_name;");
-    const message = await failureOf({}, alone(broken));
+    const message = await failureOf({}, alone({ ...broken, from: "block.0, models/small.sora.ts:7:3" }));
     expect(message).toMatch(/^compiler: NVRTC 12\.99 rejects kernel broken_map for sm_80\n/);
-    expect(message).toContain("it comes from: models/small.sora.ts:7:3  block.0");
+    expect(message).toContain("it comes from: block.0, models/small.sora.ts:7:3");
   });
 
   test("a kernel that is missing from its source", async () => {
