@@ -245,6 +245,27 @@ mbarrier_wait(barrier, 0);`,
     line: "tma_load_2d",
   },
   {
+    what: "a copy from a place that is not aligned",
+    written: {
+      ...{
+        threads: 32,
+        sharedBytes: 4096,
+        includes: ["hopper.cuh"],
+        buffers: [numbers(256), numbers(32)],
+        maps: BOXES,
+      },
+    },
+    text: `${INIT}
+if (thread_index() == 0) {
+mbarrier_expect(barrier, 512);
+@tma_load_2d(shared_address(shared_memory()), &arguments.map0, barrier, -4, 4);
+!tma_load_2d(shared_address(shared_memory()), &arguments.map0, barrier, -3, 4);
+}
+mbarrier_wait(barrier, 0);`,
+    message: /a tensor copy begins at element -3 of 4 bytes, no multiple of 16 bytes/,
+    line: "tma_load_2d",
+  },
+  {
     what: "sums that are read before the product is awaited",
     written: SQUARE,
     text: `${ONES}

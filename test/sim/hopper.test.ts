@@ -40,8 +40,8 @@ describe("copies of boxes", () => {
     const bytes = columns * 16 * 4;
     for (const [x, y] of [
       [0, 0],
-      [-3, -2],
-      [30, 10],
+      [-4, -2],
+      [28, 10],
     ] as const) {
       const body = `${landed(4096, bytes, [`tma_load_2d(base, &arguments.map0, barrier, ${x}, ${y});`])}
 for (int i = thread_index(); i < ${columns * 16}; i += 32) arguments.b[i] = reinterpret_cast<float*>(memory)[i];`;
@@ -73,7 +73,7 @@ for (int i = thread_index(); i < ${columns * 16}; i += 32) arguments.b[i] = rein
     const body = `${landed(256, 256, [
       "tma_prefetch(&arguments.map0);",
       "tma_load_3d(base, &arguments.map0, barrier, 8, 3, 19);",
-      "tma_load_4d(base + 128, &arguments.map1, barrier, 4, 5, 1, 2);",
+      "tma_load_4d(base + 128, &arguments.map1, barrier, 8, 5, 1, 2);",
     ])}
 for (int i = thread_index(); i < 128; i += 32) arguments.b[i] = reinterpret_cast<bf16*>(memory)[i];`;
     const element = (i: number, j: number, k: number, l: number): number =>
@@ -81,7 +81,7 @@ for (int i = thread_index(); i < 128; i += 32) arguments.b[i] = reinterpret_cast
     const expected = [
       ...count(64).map((at) => element(8 + (at % 8), 3 + (Math.floor(at / 8) % 4), at < 32 ? 4 : 99, 3)),
       ...count(64).map((at) =>
-        element(4 + (at % 8), 5 + (Math.floor(at / 8) % 2), 1 + (Math.floor(at / 16) % 2), 2 + Math.floor(at / 32)),
+        element(8 + (at % 8), 5 + (Math.floor(at / 8) % 2), 1 + (Math.floor(at / 16) % 2), 2 + Math.floor(at / 32)),
       ),
     ];
     for (const seed of SEEDS) {

@@ -148,7 +148,7 @@ DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
 
 // --- conversions ----------------------------------------------------------------------------------------------------
 
-// Every NaN becomes the one that the instructions make.
+// Every NaN becomes one NaN: that of packing is the instruction's own, which NaN tf32 has differs between GPUs.
 DEVICE uint32_t to_tf32(float value) {
   const uint32_t bits = __float_as_uint(value), magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return 0x7fffffffu;

@@ -172,6 +172,10 @@ void sim_tensor_load(unsigned shared, const void* map, unsigned mbarrier, int di
   if (bits.swizzle != 0 && bits.box[0] * bits.element_bytes != bits.swizzle) {
     sim::fail_at(place, sim::text("rows of a box are narrower than its swizzle of %u bytes, which the simulator does not know", bits.swizzle));
   }
+  // On a GPU this ends as an illegal instruction; strides are multiples of 16 bytes already.
+  if (coordinates[0] * bits.element_bytes % 16 != 0) {
+    sim::fail_at(place, sim::text("a tensor copy begins at element %d of %d bytes, no multiple of 16 bytes", coordinates[0], bits.element_bytes));
+  }
   copy.shared = sim::offset_in_shared(thread, shared, bytes, 128, "copies a box", place);
   copy.bytes = static_cast<uint32_t>(bytes);
   copy.mbarrier = sim::mbarrier_at(thread, mbarrier, place);
