@@ -1,11 +1,14 @@
 /** How fast are our matrix products and attention on a device? At the shapes of DiT-XL, which bench/peer has as well. */
-import { attend, f32, model, program, type Tensor } from "../compiler/language/index.ts";
+import { attend, f32, model, program, type InputSpec, type Tensor } from "../compiler/language/index.ts";
 import { build } from "../compiler/language/mistake.ts";
 import { Tensor as TensorClass } from "../compiler/language/tensor.ts";
+import type { ProgramDefinition } from "../compiler/language/program.ts";
 import { traceModel } from "../compiler/language/trace-model.ts";
 import type { Kernel } from "../compiler/kernels/kernel.ts";
+import { cast } from "../compiler/ops/pointwise.ts";
 import { gradients } from "../compiler/passes/differentiate.ts";
 import { compilePlan, type Target } from "../compiler/pipeline.ts";
+import type { DType } from "../contract/dtype.ts";
 import type { Precision } from "../contract/precision.ts";
 import { evaluateSize } from "../contract/size.ts";
 import type { Device } from "../runtime/devices/device.ts";
@@ -31,18 +34,18 @@ export const DIT_XL: Sizes = { tokens: 16384, width: 1152, heads: 16 };
 
 interface Operator {
   readonly name: string;
-  /** The steps that count; casts of inputs are left out. */
+  /** The steps that count. */
   readonly anchor: Kernel["anchor"];
   readonly flops: number;
-  readonly inputs: Readonly<Record<string, ReturnType<typeof f32>>>;
+  readonly inputs: Readonly<Record<string, InputSpec>>;
   readonly body: (tensors: Readonly<Record<string, Tensor>>) => Readonly<Record<string, Tensor>>;
 }
 
 function operatorsFor({ tokens, width, heads }: Sizes): readonly Operator[] {
   const product = (name: string, from: number, to: number): Operator => ({
     ...{ name, anchor: "contract", flops: 2 * tokens * from * to },
-    inputs: { x: f32("tokens in", { in: from }), weight: f32("out in", { out: to, in: from }) },
-    body: ({ x, weight }) => ({ y: x!.contract("tokens in, out in -> tokens out", weight!) }),
+    inputs: { x: f32("batch tokens in", { in: from }), weight: f32("out in", { out: to, in: from }) },
+    body: ({ x, weight }) => ({ y: x!.contract("batch tokens in, out in -> batch tokens out", weight!) }),
   });
   const head = width / heads;
   const sizes = { heads, head };
@@ -90,8 +93,9 @@ export async function timeOperators(request: TimingRequest): Promise<readonly Ti
 
 async function timeOne(operator: Operator, request: TimingRequest): Promise<Timing> {
   const { device, target, precision, sizes, runs } = request;
-  const { name, anchor, flops, inputs, body } = operator;
-  const definition = model({ name: "bench", config: {}, programs: () => ({ main: program(inputs, body) }), train: {} });
+  const { name, anchor, flops } = operator;
+  const main = inPrecision(operator, precision);
+  const definition = model({ name: "bench", config: {}, programs: () => ({ main }), train: {} });
   const traced = traceModel(definition).programs.get("main")!();
   const facts = { name: "bench", config: {}, preset: undefined, recipe: {} };
   const { plan, kernels } = compilePlan({ model: facts, parameters: [], programs: [traced], precision, target });
@@ -120,6 +124,14 @@ async function timeOne(operator: Operator, request: TimingRequest): Promise<Timi
   } finally {
     await loaded.close();
   }
+}
+
+/** An operator whose inputs and outputs lie in memory as the precision has them, as they do inside of a model. */
+function inPrecision({ inputs, body }: Operator, dtype: Precision): ProgramDefinition {
+  const narrow = Object.entries(inputs).map(([name, spec]) => [name, { ...spec, dtype }] as const);
+  const castAll = (tensors: Readonly<Record<string, Tensor>>, to: DType): Record<string, Tensor> =>
+    Object.fromEntries(Object.entries(tensors).map(([name, { edge }]) => [name, new TensorClass(cast(edge, to))]));
+  return program(Object.fromEntries(narrow), (given) => castAll(body(castAll(given, "f32")), dtype));
 }
 
 /** Numbers in [-0.5, 0.5) without pattern: a GPU that multiplies zeros is faster than it is. */
