@@ -1,6 +1,6 @@
 /** Every function of machine.cuh in the simulator, against what it does written out here. */
 import { describe, expect, test } from "vitest";
-import { bitsOf, halves, integers, narrow, product, valueOf, type Narrow } from "./numbers.ts";
+import { bitsOf, integers, narrow, product, valueOf, type Narrow } from "./numbers.ts";
 import { floatsOf, runKernel, wordsOf } from "./run-kernel.ts";
 
 const SEEDS = [0, 1, 2];
@@ -271,9 +271,19 @@ if (thread_index() == 0) arguments.a[blockIdx.x] = blockIdx.x + 100 * blockDim.x
   expect(wordsOf(a)).toEqual(count(5).map((block) => block + 9600 + 500000));
 });
 
-test("numbers in 16 bits are read as they were written", async () => {
-  const values = integers(64, 8);
-  const body = `arguments.b[thread_index()] = reinterpret_cast<const f16*>(arguments.a)[thread_index()];`;
-  const [, b] = await runKernel({ body, threads: 64, buffers: [halves("f16", values), new Float32Array(64)] });
-  expect(floatsOf(b)).toEqual(values.map((value) => value + 0));
+test("every number in 16 bits is read as what it is", async () => {
+  const words = Uint16Array.from({ length: 65536 }, (_, i) => i);
+  const body = `for (int i = thread_index(); i < 65536; i += 256) {
+arguments.c[i] = reinterpret_cast<const f16*>(arguments.a)[i];
+arguments.d[i] = reinterpret_cast<const bf16*>(arguments.a)[i];
+}`;
+  const buffers = [words, [0], new Float32Array(65536), new Float32Array(65536)];
+  const [, , f16, bf16] = (await runKernel({ body, threads: 256, buffers })).map(floatsOf);
+  words.forEach((bits) => {
+    const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+    const infinite = fraction === 0 ? sign * Infinity : NaN;
+    const finite = exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * 2 ** (exponent - 25);
+    expect(f16![bits]).toBe(exponent === 31 ? infinite : finite);
+    expect(bf16![bits]).toBe(valueOf(bits * 65536));
+  });
 });

@@ -213,9 +213,9 @@ function sideOf(
   }
 }
 
-/** A size to decide by, where the program leaves it open. */
-export const guess = (size: Dim, each = 256): number =>
-  evaluateSize(toSize(size), new Map(symbolsOf(size).map((name): [string, number] => [name, each])));
+/** A size to decide by, where the program leaves it open: samples are few, what they are made of is much. */
+export const guess = (size: Dim): number =>
+  evaluateSize(toSize(size), new Map(symbolsOf(size).map((name) => [name, name === "batch" ? 64 : 256])));
 
 export const sizeOf = (kernel: ContractKernel, axes: readonly number[]): Dim =>
   elementsOf(axes.map((axis): Axis => kernel.axes[axis]!));

@@ -47,7 +47,7 @@ const MOST_STAGES = 6;
 
 /** Whether the product is large enough that tiles of a whole warpgroup are not mostly padding. */
 export function suitsHopper({ m, n, k }: Setting["sizes"]): boolean {
-  const [rows, columns, depth] = [m, n, k].map((size) => staticValue(size) ?? guess(size, 64));
+  const [rows, columns, depth] = [m, n, k].map((size) => staticValue(size) ?? guess(size));
   return rows! > ROWS / 2 && columns! >= 32 && depth! >= DEPTH;
 }
 
@@ -105,6 +105,8 @@ export function contractHopper(setting: Setting): Generated {
         partial: partial!.name,
       },
       ...{ rowsAtOnce: tiling.rowsAtOnce, columnsAtOnce: tiling.columnsAtOnce },
+      // Without a question between them, elements of a row are read and stored together.
+      wholeColumns: divideExactly(sizes.n, constant(columns)) !== undefined,
       finish,
       epilogue: split && epilogueOf(frame, contraction, "f32"),
       phases: { multiply: packs.length, combine: packs.length + 1 },
@@ -144,7 +146,7 @@ function alignedSide(setting: Setting, which: "left" | "right"): Box {
  * takes.
  */
 function tilingOf({ n }: Setting["sizes"], right: boolean, { reads, values }: Pick<Finish, "reads" | "values">) {
-  const total = staticValue(n) ?? guess(n, 64);
+  const total = staticValue(n) ?? guess(n);
   const widths = reads > 0 || values.length > 1 ? [128, 64, 32] : [192, 128, 64, 32];
   const cost = (width: number): number => Math.ceil(total / width) * width * (1 + 16 / width);
   const columns = widths.reduce((best, width) => (cost(width) < cost(best) ? width : best));

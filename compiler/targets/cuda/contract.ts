@@ -117,7 +117,7 @@ export interface TileChoice {
 /** The fewest tiles that waste little: narrow ones where the product is narrow. */
 function tileOf({ m, n }: Setting["sizes"]): TileChoice {
   const columns = staticValue(n) ?? Infinity;
-  const rows = staticValue(m) ?? guess(m, 64);
+  const rows = staticValue(m) ?? guess(m);
   if (columns <= 32) return { rows: 128, columns: 32, warpRows: 4, warpColumns: 1 };
   if (rows <= 64 || columns <= 64) return { rows: 64, columns: 64, warpRows: 2, warpColumns: 2 };
   return { rows: 128, columns: 128, warpRows: 2, warpColumns: 4 };

@@ -166,6 +166,12 @@ DEVICE uint32_t pack_f16(float low, float high) {
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
+// The first of a pair.
+DEVICE float unpack_f16(uint32_t pair) {
+  float value;
+  asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %1;\ncvt.f32.f16 %0, low;\n}" : "=f"(value) : "r"(pair));
+  return value;
+}
 
 // --- copies into shared memory that run while the kernel goes on ----------------------------------------------------
 

@@ -9,6 +9,9 @@
 #define SORACC_INLINE DEVICE
 #define SORACC_INLINE_MEMBER __device__ __forceinline__
 #define SORACC_UNROLLED(count) _Pragma("unroll")
+#define SORACC_BF16_BITS(value) pack_bf16(value, 0.0f)
+#define SORACC_F16_BITS(value) pack_f16(value, 0.0f)
+#define SORACC_F16_VALUE(bits) unpack_f16(bits)
 
 #include "number.hpp"
 #include "scalar.hpp"

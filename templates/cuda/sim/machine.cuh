@@ -168,6 +168,11 @@ DEVICE uint32_t sim_f16(float value) {
 }
 DEVICE uint32_t pack_bf16(float low, float high) { return sim_bf16(low) | sim_bf16(high) << 16; }
 DEVICE uint32_t pack_f16(float low, float high) { return sim_f16(low) | sim_f16(high) << 16; }
+DEVICE float unpack_f16(uint32_t pair) {
+  const uint32_t magnitude = (pair & 0x7fffu) << 13, sign = (pair & 0x8000u) << 16;
+  if (magnitude >= 0x0f800000u) return __uint_as_float(sign | magnitude | 0x70000000u);
+  return __uint_as_float(sign | __float_as_uint(__uint_as_float(magnitude) * 0x1p112f));
+}
 
 // --- copies into shared memory that run while the kernel goes on ----------------------------------------------------
 
