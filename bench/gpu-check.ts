@@ -1,11 +1,23 @@
 /**
- * What a machine with an NVIDIA GPU can tell, in one command: do the recordings agree, and how fast are the kernels
- * beside PyTorch's? Without a GPU it says so and ends well.
+ * What a machine with an NVIDIA GPU can tell, in one command: do single instructions and kernels do there what they do in
+ * the simulator, do the recordings agree, and how fast are the kernels beside PyTorch's? Without a GPU it says so and ends
+ * well.
  *
  *     npm run gpu:check [-- --out FOLDER]
  */
-import { closeSync, mkdirSync, openSync, readdirSync, readSync, writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { cudaSources } from "../compiler/emit/cuda-sources.ts";
 import { Diagnostic } from "../contract/diagnostic.ts";
@@ -21,6 +33,14 @@ const RUNS = 20;
 const AT_A_TIME = 4;
 const PATIENCE = 180_000; // milliseconds that one recording may take
 
+/** Tests that run on the GPU where SORACC_TEST_MACHINE says so: every function of machine.cuh, and every kind of kernel. */
+const KERNEL_TESTS = [
+  "test/sim/machine.test.ts",
+  "test/sim/hopper.test.ts",
+  "test/numerics/gpu-kernels.test.ts",
+  "test/numerics/hopper-kernels.test.ts",
+];
+
 interface Verified {
   readonly recording: string;
   readonly precision: Precision;
@@ -28,6 +48,12 @@ interface Verified {
   readonly seconds: number;
   /** The tensor nearest to its tolerance or farthest beyond, and its share of it; else what was said. */
   readonly note: string;
+}
+
+/** Names of tests. */
+interface Tested {
+  readonly passed: readonly string[];
+  readonly failed: readonly string[];
 }
 
 interface Compared extends Timing {
@@ -48,11 +74,13 @@ export async function main(words: readonly string[], root: string): Promise<numb
   const recordings = recordingsIn(join(root, "test", "fixtures"));
   const gpu = await gpuOfMachine();
   if (gpu === undefined) {
+    say("SKIPPED: the tests of instructions and kernels");
     say(`SKIPPED: ${recordings.length} recordings in ${PRECISIONS.join(" and ")}, and the comparison with PyTorch`);
     return 0;
   }
   await useNvrtcOfPython();
   say(`gpu  ${gpu.name}, driver for CUDA ${gpu.cuda}, NVRTC ${(await openNvrtc()).version}`);
+  const tested = await testKernels(root);
   const verified = await verifyAll(recordings, root);
   const operators = await compareOperators(root);
   const folder = resolve(out ?? join(root, "bench", "results"));
@@ -60,9 +88,10 @@ export async function main(words: readonly string[], root: string): Promise<numb
   const date = new Date().toISOString().slice(0, 10);
   const file = join(folder, `${gpu.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}-${date}.json`);
   const wrong = verified.filter(({ result }) => result === "differs" || result === "fails").length;
-  writeFileSync(file, `${JSON.stringify({ gpu, date, sizes: DIT_XL, ...operators, verified }, null, 2)}\n`);
+  writeFileSync(file, `${JSON.stringify({ gpu, date, sizes: DIT_XL, ...operators, tested, verified }, null, 2)}\n`);
   say(`${verified.length - wrong} of ${verified.length} verifications are well; written to ${file}`);
-  return wrong === 0 && operators.failed === null ? 0 : 1;
+  const untrue = wrong + (tested?.failed.length ?? 0);
+  return untrue === 0 && operators.failed === null ? 0 : 1;
 }
 
 interface GpuFacts {
@@ -93,6 +122,42 @@ async function useNvrtcOfPython(): Promise<void> {
   const { stdout } = await runChild("python3", ["-c", look]);
   const [library] = stdout.split("\n");
   if (library !== undefined && library !== "") process.env["SORACC_NVRTC"] = library;
+}
+
+/** Null, after saying so, where the packages for tests are not installed. */
+async function testKernels(root: string): Promise<Tested | null> {
+  const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
+  if (!existsSync(vitest)) {
+    say("SKIPPED: the tests of instructions and kernels; vitest is not installed");
+    return null;
+  }
+  const folder = mkdtempSync(join(tmpdir(), "soracc-tests-"));
+  const report = join(folder, "report.json");
+  try {
+    const words = [vitest, "run", ...KERNEL_TESTS, "--root", root, "--reporter=json", `--outputFile=${report}`];
+    const run = await runChild(process.execPath, words, { cwd: root, environment: { SORACC_TEST_MACHINE: "gpu" } });
+    if (!existsSync(report))
+      return { passed: [], failed: [`vitest ends with ${run.code ?? run.signal}: ${run.stderr}`] };
+    const { testResults: files } = JSON.parse(readFileSync(report, "utf8")) as VitestReport;
+    const all = files.flatMap(({ assertionResults }) => assertionResults);
+    const named = (status: string): string[] =>
+      all.filter((test) => test.status === status).map((test) => test.fullName);
+    const broken = files.filter(({ status, assertionResults }) => status === "failed" && assertionResults.length === 0);
+    const tested = { passed: named("passed"), failed: [...named("failed"), ...broken.map(({ name }) => name)] };
+    say(`tests of instructions and kernels: ${tested.passed.length} pass, ${tested.failed.length} fail`);
+    for (const name of tested.failed) say(`  FAILS  ${name}`);
+    return tested;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+interface VitestReport {
+  readonly testResults: readonly {
+    readonly name: string;
+    readonly status: string;
+    readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[];
+  }[];
 }
 
 /** Files that name a model; the others are tables. */

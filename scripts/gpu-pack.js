@@ -9,8 +9,9 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const MOST_BYTES = 60e6;
-const FOLDERS = ["bench", "bin", "compiler", "contract", "models", "runtime", "scripts", "templates", "test/fixtures"];
-const FILES = ["package.json", "package-lock.json", "LICENSE"];
+const FOLDERS = ["bench", "bin", "compiler", "contract", "models", "runtime", "scripts", "templates", "test", "types"];
+const FILES = ["package.json", "package-lock.json", "LICENSE", "tsconfig.json", "vitest.config.ts"];
+const TOOLS = ["vitest", "fast-check"]; // what the tests of kernels take beside the packages of an installation
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -48,14 +49,32 @@ function ownFiles() {
   return [...new Set(listed.split("\0"))].filter((name) => name !== "" && existsSync(join(root, name)));
 }
 
-/** Folders of the packages that an installation for users has. */
+/** Folders of the packages of an installation and of TOOLS, with what they need, as far as they are here. */
 function packageFolders() {
+  /** @typedef {Record<string, string>} Names */
+  /** @typedef {{ dependencies?: Names, optionalDependencies?: Names, peerDependencies?: Names }} Entry */
   /** @type {unknown} */
   const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
-  const { packages } = /** @type {{ packages: Record<string, { dev?: boolean }> }} */ (lock);
-  return Object.entries(packages).flatMap(([path, { dev }]) =>
-    path === "" || dev === true || !existsSync(join(root, path)) ? [] : [path],
-  );
+  const { packages } = /** @type {{ packages: Record<string, Entry> }} */ (lock);
+  /** @type {Set<string>} */
+  const needed = new Set();
+  /** A package is looked for in the folder of the one that needs it, and then further up, as Node does.
+   * @param {string} from
+   * @param {string} name
+   * @returns {void} */
+  const add = (from, name) => {
+    const path = `${from === "" ? "" : `${from}/`}node_modules/${name}`;
+    if (!(path in packages)) {
+      if (from !== "") add(from.slice(0, from.lastIndexOf("node_modules/")).replace(/\/$/, ""), name);
+      return;
+    }
+    if (needed.has(path) || !existsSync(join(root, path))) return;
+    needed.add(path);
+    const { dependencies, optionalDependencies } = packages[path] ?? {};
+    for (const next of Object.keys({ ...dependencies, ...optionalDependencies })) add(path, next);
+  };
+  for (const name of [...Object.keys(packages[""]?.dependencies ?? {}), ...TOOLS]) add("", name);
+  return [...needed];
 }
 
 const staging = mkdtempSync(join(tmpdir(), "soracc-gpu-"));
