@@ -26,7 +26,7 @@ import { runChild } from "../runtime/devices/cpu/child.ts";
 import { createCudaDevice } from "../runtime/devices/cuda/device.ts";
 import { openDriver, printVersion } from "../runtime/devices/cuda/driver.ts";
 import { openNvrtc } from "../runtime/devices/cuda/nvrtc.ts";
-import { DIT_XL, timeOperators, type Sizes, type Timing } from "./gpu-operators.ts";
+import { DIT_XL, timeOperators, type Sizes, type Timing } from "./operators.ts";
 
 const PRECISIONS: readonly Precision[] = ["f32", "bf16"];
 const RUNS = 20;
@@ -269,7 +269,12 @@ interface Peer {
 
 async function timesOfPeer(root: string, precision: Precision, sizes: Sizes): Promise<Peer> {
   const { tokens, width, heads } = sizes;
-  const words = [join(root, "bench/peer/operators.py"), ...[tokens, width, heads].map(String), precision, String(RUNS)];
+  const words = [
+    join(root, "bench/peer/gpu_operators.py"),
+    ...[tokens, width, heads].map(String),
+    precision,
+    String(RUNS),
+  ];
   const { code, stdout, stderr, failure } = await runChild("python3", words, { abort: AbortSignal.timeout(PATIENCE) });
   if (code !== 0) {
     const said = stderr.trim().split("\n").at(-1) ?? "";

@@ -1,6 +1,6 @@
 // `npm run gpu:pack`: dist/gpu-check.tar.xz, a folder for a machine that has a GPU, an NVIDIA driver and nothing else:
 // this repository, the packages it runs on, and Node itself. There:
-//     tar -xf gpu-check.tar.xz && cd gpu-check && ./node scripts/gpu-check.js --out results
+//     tar -xf gpu-check.tar.xz && cd gpu-check && ./node scripts/run.js bench/gpu-check.ts --out results
 // It runs on machines of the same kind as this one (processor family, C library).
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";

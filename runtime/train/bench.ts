@@ -8,14 +8,26 @@ import { loadPrograms } from "../program/load.ts";
 import { checkSize, type SampleSize } from "../sample/sampler.ts";
 import { bytesBesidesState, bytesOfStates } from "./steps.ts";
 
-export interface BenchRequest {
+export interface StepSize {
   readonly size: SampleSize;
   readonly batch: number;
   readonly textTokens: number;
+}
+
+export interface BenchRequest extends StepSize {
   readonly steps: number;
   readonly warmup: number;
   /** Takes the time of every kernel, in steps of their own after those that are timed. */
   readonly profile: boolean;
+}
+
+/** A training step that can be taken: gradients of one batch, then the optimizer. */
+export interface TrainingStep {
+  readonly tokensPerClip: number;
+  readonly peakBytes: number;
+  take(options?: RunOptions): Promise<void>;
+  /** Time of every launch so far, of the runs that were profiled. */
+  profile(): readonly StepProfile[];
 }
 
 export interface BenchResult {
@@ -39,11 +51,8 @@ export interface KernelTime {
 /** Enough for means; a profile of a GPU has its own cost. */
 const PROFILED_STEPS = 5;
 
-export async function bench(
-  plan: Plan,
-  openDevice: () => Promise<Device>,
-  request: BenchRequest,
-): Promise<BenchResult> {
+/** Weights are initialized with seed 0. Memory is given back with the device. */
+export async function prepareStep(plan: Plan, device: Device, request: StepSize): Promise<TrainingStep> {
   const form = videoFormOf(
     "accumulate",
     programNamed(plan.programs, "accumulate").inputs.find(({ name }) => name === "x"),
@@ -54,60 +63,72 @@ export async function bench(
   const [rows, columns] = [size.height / patch, size.width / patch];
   const tokens = size.frames * rows * columns;
   const textDim = Math.max(textDimOf(plan, "accumulate"), 1);
-  const device = await openDevice();
-  try {
-    const programs = ["initialize", "accumulate", "update"];
-    const loaded = await loadPrograms(device, plan, programs);
-    const states = createStates(loaded, programs, {});
-    await bindFilled(loaded, "initialize", { seed: () => scalarGiven(0) }, states).run();
-    const bound = bindFilled(
-      loaded,
-      "accumulate",
-      {
-        x: () => ({
-          shape: [batch, tokens, channels, patch, patch],
-          values: noise(batch * tokens * channels * patch * patch),
-        }),
-        ...conditionSources({
-          ...{ batch, tokens, textDim, textTokens },
-          videoLengths: new Int32Array(batch).fill(tokens),
-          grids: Array.from({ length: batch }, () => [size.frames, rows, columns]).flat(),
-          text: noise(batch * textTokens * textDim),
-          textLengths: new Int32Array(batch).fill(textTokens),
-          pooled: noise(batch * textDim),
-        }),
-        seed: () => scalarGiven(0),
-        micro: () => scalarGiven(0),
-        accumulation: () => scalarGiven(1),
-      },
-      states,
-    );
-    const update = bindFilled(loaded, "update", { totalSteps: () => scalarGiven(1_000_000) }, states);
-    const step = async (options: RunOptions = {}): Promise<void> => {
+  const programs = ["initialize", "accumulate", "update"];
+  const loaded = await loadPrograms(device, plan, programs);
+  const states = createStates(loaded, programs, {});
+  await bindFilled(loaded, "initialize", { seed: () => scalarGiven(0) }, states).run();
+  const bound = bindFilled(
+    loaded,
+    "accumulate",
+    {
+      x: () => ({
+        shape: [batch, tokens, channels, patch, patch],
+        values: noise(batch * tokens * channels * patch * patch),
+      }),
+      ...conditionSources({
+        ...{ batch, tokens, textDim, textTokens },
+        videoLengths: new Int32Array(batch).fill(tokens),
+        grids: Array.from({ length: batch }, () => [size.frames, rows, columns]).flat(),
+        text: noise(batch * textTokens * textDim),
+        textLengths: new Int32Array(batch).fill(textTokens),
+        pooled: noise(batch * textDim),
+      }),
+      seed: () => scalarGiven(0),
+      micro: () => scalarGiven(0),
+      accumulation: () => scalarGiven(1),
+    },
+    states,
+  );
+  const update = bindFilled(loaded, "update", { totalSteps: () => scalarGiven(1_000_000) }, states);
+  return {
+    tokensPerClip: tokens,
+    peakBytes: Math.max(bytesBesidesState(bound), bytesBesidesState(update)) + bytesOfStates(states),
+    take: async (options = {}) => {
       await bound.run(1, options);
       await update.run(1, options);
-    };
-    const profile = (): readonly StepProfile[] => [...bound.profile(), ...update.profile()];
-    for (let i = 0; i < request.warmup; i++) await step();
+    },
+    profile: () => [...bound.profile(), ...update.profile()],
+  };
+}
+
+export async function bench(
+  plan: Plan,
+  openDevice: () => Promise<Device>,
+  request: BenchRequest,
+): Promise<BenchResult> {
+  const device = await openDevice();
+  try {
+    const step = await prepareStep(plan, device, request);
+    for (let i = 0; i < request.warmup; i++) await step.take();
     const times: number[] = [];
     for (let i = 0; i < request.steps; i++) {
       const started = performance.now();
-      await step();
+      await step.take();
       times.push(performance.now() - started);
     }
     times.sort((a, b) => a - b);
-    const before = profile();
+    const before = step.profile();
     const profiled = request.profile ? Math.min(request.steps, PROFILED_STEPS) : 0;
-    for (let i = 0; i < profiled; i++) await step({ profile: true });
+    for (let i = 0; i < profiled; i++) await step.take({ profile: true });
     const median = times[Math.floor(times.length / 2)]!;
     return {
-      tokensPerClip: tokens,
+      tokensPerClip: step.tokensPerClip,
       milliseconds: { median, least: times[0]!, most: times.at(-1)! },
-      tokensPerSecond: (batch * tokens) / (median / 1000),
-      peakBytes: Math.max(bytesBesidesState(bound), bytesBesidesState(update)) + bytesOfStates(states),
+      tokensPerSecond: (request.batch * step.tokensPerClip) / (median / 1000),
+      peakBytes: step.peakBytes,
       launches: before.length,
       device: device.description,
-      kernels: profiled === 0 ? [] : timesByKernel(before, profile(), profiled),
+      kernels: profiled === 0 ? [] : timesByKernel(before, step.profile(), profiled),
     };
   } finally {
     await device.close();

@@ -1,0 +1,138 @@
+/**
+ * One case of the benchmark in a process of its own, as bench/peer/worker.py is for PyTorch. On standard output one JSON
+ * object a line: first `about`, after the runs that warm up; then, for every line of standard input, the `ms` of one run;
+ * when the input ends, `peakMib`, the most memory this process ever had.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { build } from "../compiler/commands/compile/build.ts";
+import { nativeSources } from "../compiler/emit/native-sources.ts";
+import { readModel } from "../compiler/load-model.ts";
+import { CPU } from "../compiler/pipeline.ts";
+import { createCpuDevice } from "../runtime/devices/cpu/device.ts";
+import { builtInTextEncoder } from "../runtime/data/text.ts";
+import { bindFilled, createStates, scalarGiven } from "../runtime/program/fill.ts";
+import { loadPrograms } from "../runtime/program/load.ts";
+import { chooseSampler, openSampler, samplingPrograms } from "../runtime/sample/sampler.ts";
+import { prepareStep } from "../runtime/train/bench.ts";
+import type { Case, CompileCase, ModelCase, OperatorCase } from "./cases.ts";
+import { operatorsFor, prepareOperator } from "./operators.ts";
+
+interface Prepared {
+  readonly about: string;
+  /** Resolves to milliseconds. */
+  readonly run: () => Promise<number>;
+  readonly close: () => Promise<void>;
+}
+
+export async function work(one: Case, root: string): Promise<void> {
+  const say = (facts: object): void => void process.stdout.write(`${JSON.stringify(facts)}\n`);
+  const { about, run, close } = await prepare(one, root);
+  for (let i = 0; i < one.warmup; i++) await run();
+  say({ about });
+  for await (const _ of createInterface({ input: process.stdin })) say({ ms: await run() });
+  say({ peakMib: process.resourceUsage().maxRSS / 1024 });
+  await close();
+}
+
+function prepare(one: Case, root: string): Promise<Prepared> {
+  switch (one.suite) {
+    case "train":
+      return prepareTraining(one, root);
+    case "sample":
+      return prepareSampling(one, root);
+    case "contract":
+    case "attention":
+      return prepareProduct(one);
+    case "compile":
+      return prepareCommand(one, root);
+  }
+}
+
+const timed = async (run: () => Promise<unknown>): Promise<number> => {
+  const started = performance.now();
+  await run();
+  return performance.now() - started;
+};
+
+const planOf = async ({ preset, conditioning, precision }: ModelCase, root: string, set: readonly string[] = []) => {
+  const text = await readModel(join(root, "models", "dit.sora.ts"));
+  const options = { preset, set: [`conditioning=${conditioning}`, ...set], target: "cpu", precision };
+  return (await build(text, options)).plan;
+};
+
+/** Frames of 8 by 8 tokens. */
+const sizeOf = (tokens: number) => ({ frames: Math.ceil(tokens / 64), height: 16, width: 16 });
+
+async function prepareTraining(one: ModelCase, root: string): Promise<Prepared> {
+  const plan = await planOf(one, root);
+  const device = await createCpuDevice({ ...nativeSources(root), threads: one.threads });
+  const step = await prepareStep(plan, device, { size: sizeOf(one.tokens), batch: 1, textTokens: one.textTokens });
+  return { about: device.description, run: () => timed(() => step.take()), close: () => device.close() };
+}
+
+const SAMPLED_STEPS = 10;
+
+/** Steps of a sampler, with the conversion to pixels at their end; a time is that of one step. */
+async function prepareSampling(one: ModelCase, root: string): Promise<Prepared> {
+  const plan = await planOf(one, root, ["channels=3"]);
+  const sampler = chooseSampler(plan, "ddim");
+  const device = await createCpuDevice({ ...nativeSources(root), threads: one.threads });
+  const programs = ["initialize", ...samplingPrograms(sampler)];
+  const loaded = await loadPrograms(device, plan, programs);
+  const parameters = createStates(loaded, ["initialize"], {});
+  await bindFilled(loaded, "initialize", { seed: () => scalarGiven(0) }, parameters).run();
+  const weights = parameters.get("parameters")!;
+  const sampling = openSampler({ loaded, parameters: weights, encoder: builtInTextEncoder(512) });
+  const settings = { size: sizeOf(one.tokens), seed: 0, sampler, steps: SAMPLED_STEPS, guidance: 4 };
+  const prompt = Array.from({ length: one.textTokens }, (_, i) => `word${i}`).join(" ");
+  return {
+    about: device.description,
+    run: async () => (await timed(() => sampling.sample([prompt], settings))) / SAMPLED_STEPS,
+    close: () => device.close(),
+  };
+}
+
+async function prepareProduct(one: OperatorCase): Promise<Prepared> {
+  const { tokens, width, heads, precision, threads } = one;
+  const device = await createCpuDevice({ ...nativeSources(), threads });
+  const sizes = { tokens, width, heads };
+  const operator = operatorsFor(sizes).find(({ name }) => name === one.operator)!;
+  const prepared = await prepareOperator(operator, { device, target: CPU, precision, sizes });
+  const end = async (): Promise<void> => {
+    await prepared.close();
+    await device.close();
+  };
+  return { about: device.description, run: () => prepared.run(), close: end };
+}
+
+/** The training step of DiT-XL/2, from the model's text to kernels that can run; and how long `soracc --help` takes. */
+async function prepareCommand({ what, threads }: CompileCase, root: string): Promise<Prepared> {
+  const start = (words: readonly string[], cache: string): void => {
+    const env = { ...process.env, SORACC_CACHE: cache };
+    const all = [join(root, "bin", "soracc.js"), ...words];
+    const { status, stderr } = spawnSync(process.execPath, all, { encoding: "utf8", env });
+    if (status !== 0) throw new Error(`soracc ${words.join(" ")}: ${stderr}`);
+  };
+  const folder = mkdtempSync(join(tmpdir(), "soracc-bench-"));
+  const close = async (): Promise<void> => rmSync(folder, { recursive: true, force: true });
+  if (what === "help") {
+    start(["--help"], folder);
+    return { about: "soracc --help", run: () => timed(async () => start(["--help"], folder)), close };
+  }
+  const file = join(root, "models", "dit.sora.ts");
+  const { plan } = await build(await readModel(file), { preset: "XL/2", set: [], target: "cpu" });
+  const compileAndLoad = async (cacheDir: string): Promise<void> => {
+    start(["compile", file, "--preset", "XL/2", "--force", "-o", join(folder, "dit")], cacheDir);
+    const device = await createCpuDevice({ ...nativeSources(root), threads, cacheDir });
+    await loadPrograms(device, plan, ["initialize", "accumulate", "update"]);
+    await device.close();
+  };
+  let runs = 0;
+  const next = (): string => join(folder, what === "warm" ? "warm" : `cold-${runs++}`);
+  if (what === "warm") await compileAndLoad(next());
+  return { about: "soracc compile, and the kernels of a training step", run: () => timed(() => compileAndLoad(next())), close }; // prettier-ignore
+}
