@@ -30,6 +30,7 @@ import type { Generated, Phase } from "./target.ts";
 const LARGEST_HEAD = 256;
 /** The largest head whose dk and dv are made in one pass. */
 const LARGEST_PAIR = 128;
+const LARGEST_PAIR_OF_FLOATS = 48;
 /** The largest head with blocks of full length. */
 const LARGEST_WITH_FULL_BLOCKS = 96;
 const WARP = 32;
@@ -94,7 +95,7 @@ export function attentionGradient(kernel: AttentionGradientKernel, arch: Arch): 
   };
   const plain = sizes.head > LARGEST_HEAD;
   const threads = 128;
-  const queryBlock = sizes.head <= LARGEST_WITH_FULL_BLOCKS && element.bytes === 2 && sizes.head <= 64 ? 64 : 32;
+  const queryBlock = element.bytes === 2 && sizes.head <= 64 ? 64 : 32;
   const keyBlock = 64;
   const keyStep = sizes.head <= LARGEST_WITH_FULL_BLOCKS && element.bytes === 2 ? 64 : 32;
   const inputs = ["q", "k", "v", "lse", "doutput"] as const;
@@ -103,7 +104,7 @@ export function attentionGradient(kernel: AttentionGradientKernel, arch: Arch): 
     ...viewsOf(frame, kernel, "key_blocks", [...inputs, ...outputs]),
   });
   const passes =
-    plain || sizes.head <= LARGEST_PAIR
+    plain || sizes.head <= (element.bytes === 2 ? LARGEST_PAIR : LARGEST_PAIR_OF_FLOATS)
       ? [ofKeys(1, "The gradients of KEYS keys and values.", ["dk", "dv"])]
       : [ofKeys(1, "The gradient of KEYS values.", ["dv"]), ofKeys(2, "The gradient of KEYS keys.", ["dk"])];
   const tile = (rows: number): number => tileBytes(rows, padded(sizes.head, 16), element.bytes);
