@@ -11,7 +11,12 @@ import { repository, start } from "../training/tiny.ts";
 test("without a GPU everything is skipped, and that is no failure", async () => {
   const script = join(repository, "scripts", "run.js");
   const nothing = { SORACC_CUDA_DRIVER: "/nonexistent/libcuda.so.1" };
-  const { stdout, stderr, exitCode } = await start(process.execPath, [script, "bench/gpu-check.ts"], repository, nothing);
+  const { stdout, stderr, exitCode } = await start(
+    process.execPath,
+    [script, "bench/gpu-check.ts"],
+    repository,
+    nothing,
+  );
   expect(stdout).toMatch(/^no GPU: SORACC_CUDA_DRIVER names .*\nSKIPPED: the tests of instructions and kernels\nSKIPPED: \d+ recordings in f32 and bf16, and the comparison with PyTorch$/); // prettier-ignore
   expect({ stderr, exitCode }).toEqual({ stderr: "", exitCode: 0 });
 });
