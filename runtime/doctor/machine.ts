@@ -93,9 +93,8 @@ async function examineNode(): Promise<{ readonly found: string }> {
 }
 
 async function examineCompiler(): Promise<{ readonly found: string }> {
-  const { command, name, processor, features } = await findToolchain();
-  const instructions = features.length === 0 ? "no vector instructions worth naming" : features.join(" ");
-  return { found: `${name} (${command.join(" ")}) for ${processor}: ${instructions}` };
+  const { command, name, processor, instructions } = await findToolchain();
+  return { found: `${name} (${command.join(" ")}) for ${processor}: ${instructions.name}` };
 }
 
 async function examineGpu(loadKoffi: LoadKoffi | undefined): Promise<{ readonly found: string }> {

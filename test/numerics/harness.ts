@@ -12,6 +12,7 @@ import { bytesOf, roundToBf16, type DType } from "../../contract/dtype.ts";
 import { evaluateSize } from "../../contract/size.ts";
 import { toSize, type Dim } from "../../compiler/graph/dim.ts";
 import { interpret, rounded } from "../../compiler/kernels/interpret.ts";
+import type { Isa } from "../../runtime/devices/cpu/isa.ts";
 import type { GeneratedKernel, Kernel } from "../../compiler/kernels/kernel.ts";
 import { templateFolder } from "../../compiler/targets/render.ts";
 import { generate } from "../../compiler/targets/cpu/target.ts";
@@ -48,17 +49,21 @@ const GUARD_BYTE = 0xa5;
 /** A NaN in every float type, and no likely integer. */
 const POISON = 0xff;
 
-/** Compiles the kernels of some cases, about a dozen to a source file and two files at a time. */
-export async function compileCases(cases: readonly Case[], flags: readonly string[] = []): Promise<Library> {
+/**
+ * Compiles the kernels of some cases, about a dozen to a source file and two files at a time.
+ * @param isa another than the machine's best
+ */
+export async function compileCases(cases: readonly Case[], isa?: Isa): Promise<Library> {
   const folder = await mkdtemp(join(tmpdir(), "soracc-kernels-"));
   const generated = cases.map((one) => generate(one.kernel));
-  const { command, kernelFlags } = await findToolchain();
+  const { command, kernelFlags } = await findToolchain(
+    isa === undefined ? process.env : { ...process.env, SORACC_ISA: isa },
+  );
   const [program, ...first] = command;
   const build = (args: readonly string[]) =>
     promisify(execFile)(program, [
       ...first,
       ...kernelFlags,
-      ...flags,
       `-I${join(templateFolder("cpu"), "prelude")}`,
       `-I${templateFolder("prelude")}`,
       ...args,

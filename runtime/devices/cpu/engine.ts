@@ -34,8 +34,8 @@ export function cpuEngine(host: Host, workshop: Workshop, threads: number): Engi
   };
 }
 
-const describe = ({ processor, features, name }: Toolchain, threads: number): string =>
-  `${processor}, ${threads} thread${threads === 1 ? "" : "s"}${features.map((one) => `, ${one}`).join("")}; ${name}`;
+const describe = ({ processor, instructions, name }: Toolchain, threads: number): string =>
+  `${processor}, ${threads} thread${threads === 1 ? "" : "s"}, ${instructions.name}; ${name}`;
 
 function addressOf(library: Library, kernel: string, phase: string): number {
   const address = library.symbol(phase);

@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { arch, cpus, platform } from "node:os";
 import { Diagnostic } from "../../../contract/diagnostic.ts";
 import { runChild } from "./child.ts";
+import { chooseInstructions, type InstructionSet, type Processor } from "./isa.ts";
 
 export interface Toolchain {
   /** The compiler and the arguments that always come first: `["g++"]`, `["ccache", "g++"]`. */
@@ -12,8 +13,8 @@ export interface Toolchain {
   readonly name: string;
   /** The processor's model, for people. */
   readonly processor: string;
-  /** Instruction sets that kernels are compiled for, those worth naming: `avx512f`, `amx_bf16` … */
-  readonly features: readonly string[];
+  /** What kernels are compiled for. */
+  readonly instructions: InstructionSet;
   readonly kernelFlags: readonly string[];
   /** Hash of everything that decides what a compiled kernel is, apart from its source. */
   readonly fingerprint: string;
@@ -25,7 +26,6 @@ const CANDIDATES = ["g++", "clang++", "c++"];
 const KERNEL_FLAGS = [
   "-std=c++17",
   "-O3",
-  arch() === "arm64" ? "-mcpu=native" : "-march=native",
   "-fno-math-errno",
   "-fno-trapping-math",
   "-ffp-contract=fast",
@@ -34,14 +34,17 @@ const KERNEL_FLAGS = [
   "-fvisibility=hidden",
 ];
 
-const WORTH_NAMING = ["avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve"];
-
-/** Throws a Diagnostic of kind `compiler` when no C++17 compiler answers. `SORACC_CXX` overrules the search. */
+/**
+ * `SORACC_CXX` overrules the search, `SORACC_ISA` the choice of instructions.
+ * @throws Diagnostic of kind `compiler` when no C++17 compiler answers, `instructions` when the processor lacks some
+ */
 export async function findToolchain(environment: NodeJS.ProcessEnv = process.env): Promise<Toolchain> {
+  const machine = processor();
+  const instructions = chooseInstructions(machine, environment["SORACC_ISA"]?.trim());
   const chosen = environment["SORACC_CXX"]?.trim();
   if (chosen !== undefined && chosen !== "") {
     const command = existsSync(chosen) ? [chosen] : chosen.split(/\s+/);
-    const result = await probe(command);
+    const result = await probe(command, machine, instructions);
     if (typeof result !== "string") return result;
     throw new Diagnostic({
       kind: "compiler",
@@ -51,7 +54,7 @@ export async function findToolchain(environment: NodeJS.ProcessEnv = process.env
   }
   const tried: string[] = [];
   for (const candidate of CANDIDATES) {
-    const result = await probe([candidate]);
+    const result = await probe([candidate], machine, instructions);
     if (typeof result !== "string") return result;
     tried.push(`${candidate} ${result}`);
   }
@@ -64,11 +67,16 @@ export async function findToolchain(environment: NodeJS.ProcessEnv = process.env
 }
 
 /** The toolchain, or what is wrong with this one. */
-async function probe(words: readonly string[]): Promise<Toolchain | string> {
+async function probe(
+  words: readonly string[],
+  machine: Processor,
+  instructions: InstructionSet,
+): Promise<Toolchain | string> {
   const [program, ...first] = words;
   if (program === undefined) return "is empty";
+  const kernelFlags = [...KERNEL_FLAGS, ...instructions.flags];
   // The predefined macros tell the version and exactly which instructions "native" allows.
-  const asked = [...first, ...KERNEL_FLAGS, "-dM", "-E", "-x", "c++", "/dev/null"];
+  const asked = [...first, ...kernelFlags, "-dM", "-E", "-x", "c++", "/dev/null"];
   const result = await runChild(program, asked);
   if (result.failure === "ENOENT") return "is not installed";
   if (result.failure !== undefined) return `cannot be run (${result.failure})`;
@@ -84,29 +92,30 @@ async function probe(words: readonly string[]): Promise<Toolchain | string> {
   const version = macros.has("__clang__")
     ? `clang++ ${number("__clang_major__")}.${number("__clang_minor__")}.${number("__clang_patchlevel__")}`
     : `g++ ${number("__GNUC__")}.${number("__GNUC_MINOR__")}.${number("__GNUC_PATCHLEVEL__")}`;
-  const { model, flags } = processor();
   const fingerprint = createHash("sha256")
-    .update(JSON.stringify([program, first, KERNEL_FLAGS, result.stdout, arch(), flags]))
+    .update(JSON.stringify([program, first, kernelFlags, result.stdout, machine.arch, machine.flags]))
     .digest("hex")
     .slice(0, 32);
   return {
     command: [program, ...first],
     name: version,
-    processor: model,
-    features: WORTH_NAMING.filter((name) => flags.includes(name)),
-    kernelFlags: KERNEL_FLAGS,
+    processor: machine.model,
+    instructions,
+    kernelFlags,
     fingerprint,
   };
 }
 
 /** Another processor must not meet an illegal instruction: what it can do is part of every cache key. */
-function processor(): { readonly model: string; readonly flags: readonly string[] } {
+function processor(): Processor {
   const model = cpus()[0]?.model.trim() ?? arch();
   try {
-    const [, flags = ""] = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8")) ?? [];
-    return { model, flags: flags.split(/\s+/).sort() };
+    const text = readFileSync("/proc/cpuinfo", "utf8");
+    const [, flags = ""] = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(text) ?? [];
+    const [, vendor = ""] = /^vendor_id\s*:\s*(.*)$/m.exec(text) ?? [];
+    return { arch: arch(), model, vendor, flags: flags.split(/\s+/).sort() };
   } catch {
-    return { model, flags: [model] }; // no /proc: the model stands for its instructions
+    return { arch: arch(), model, vendor: "", flags: [model] }; // no /proc: the model stands for its instructions
   }
 }
 
