@@ -9,11 +9,13 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import { Command, CommanderError, Option } from "commander";
 import { casesOf, SUITES, type Case, type Suite } from "./cases.ts";
 import { work } from "./worker.ts";
 
 const PEERS = ["eager", "compile"] as const;
+const PAUSE = 300; // milliseconds
 
 interface Options {
   readonly json?: true;
@@ -105,7 +107,9 @@ async function measure(one: Case, root: string, { runs, peer, python }: Options)
   const peerTimes: number[] = [];
   for (let run = 0; run < Number(runs); run++) {
     times.push((await ours.run()).ms!);
-    if (other !== undefined) peerTimes.push((await theirs!.run()).ms!);
+    if (other === undefined) continue;
+    peerTimes.push((await theirs!.run()).ms!);
+    await setTimeout(PAUSE); // until its threads have stopped to look for work
   }
   const ours_ms = median(times);
   const peer_ms = other === undefined ? null : median(peerTimes);

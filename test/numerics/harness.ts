@@ -49,11 +49,15 @@ const GUARD_BYTE = 0xa5;
 /** A NaN in every float type, and no likely integer. */
 const POISON = 0xff;
 
-/**
- * Compiles the kernels of some cases, about a dozen to a source file and two files at a time.
- * @param isa another than the machine's best
- */
-export async function compileCases(cases: readonly Case[], isa?: Isa): Promise<Library> {
+/** What kernels are compiled for, where it is not what this machine does best. */
+export interface Machine {
+  readonly isa?: Isa;
+  /** Flags after those of the instruction set. */
+  readonly flags?: readonly string[];
+}
+
+/** Compiles the kernels of some cases, about a dozen to a source file and two files at a time. */
+export async function compileCases(cases: readonly Case[], { isa, flags = [] }: Machine = {}): Promise<Library> {
   const folder = await mkdtemp(join(tmpdir(), "soracc-kernels-"));
   const generated = cases.map((one) => generate(one.kernel));
   const { command, kernelFlags } = await findToolchain(
@@ -64,6 +68,7 @@ export async function compileCases(cases: readonly Case[], isa?: Isa): Promise<L
     promisify(execFile)(program, [
       ...first,
       ...kernelFlags,
+      ...flags,
       `-I${join(templateFolder("cpu"), "prelude")}`,
       `-I${templateFolder("prelude")}`,
       ...args,
@@ -376,8 +381,8 @@ export function firstMistake(one: Case, outcome: Outcome, { relative, absolute }
 }
 
 /** Compiles, runs and compares; the mistakes in words. */
-export async function mistakesOf(cases: readonly Case[], tolerance: Tolerance): Promise<string[]> {
-  const library = await compileCases(cases);
+export async function mistakesOf(cases: readonly Case[], tolerance: Tolerance, machine?: Machine): Promise<string[]> {
+  const library = await compileCases(cases, machine);
   try {
     return cases.flatMap((one, i) => firstMistake(one, runCase(library, i, one), tolerance) ?? []);
   } finally {

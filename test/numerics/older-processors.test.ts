@@ -15,7 +15,7 @@ describe.skipIf(arch() !== "x64")("vectors of other processors", () => {
       ...fc.sample(recipes, { numRuns: 10, seed: 11 }).map(caseOf),
       ...settings.flatMap(({ forward, backward }) => [forward, backward]),
     ];
-    const library = await compileCases(cases, isa);
+    const library = await compileCases(cases, { isa });
     const tolerance = { relative: 2e-5, absolute: 2e-5 };
     const mistakes = cases.flatMap((one, i) => firstMistake(one, runCase(library, i, one), tolerance) ?? []);
     await library.close();

@@ -29,6 +29,8 @@ export interface Sizes {
   readonly k: Dim;
   /** Elements of a line of 64 bytes. */
   readonly line: number;
+  /** Products of bf16: a panel is one line, what AMX multiplies at a time, and so is what k and rows are cut into. */
+  readonly narrow: boolean;
 }
 
 /** Tasks that keep 16 threads busy, and the least length of a chunk of k that is worth a partial sum. */
@@ -39,11 +41,11 @@ const WIDEST_COLUMNS = 768;
 const TALLEST_ROWS = 64;
 
 export function chooseBlocks(sizes: Sizes): Blocks {
-  const { batch, m, n, k, line } = sizes;
-  const panel = panelWidth(staticValue(n), line);
+  const { batch, m, n, k, line, narrow } = sizes;
+  const panel = narrow ? line : panelWidth(staticValue(n), line);
   const panels = ceilDiv(n, panel);
   const widest = even(staticValue(panels), Math.max(1, Math.floor(WIDEST_COLUMNS / panel)), 1);
-  const depth = even(staticValue(k), 256, 8);
+  const depth = narrow ? even(staticValue(k), 384, line) : even(staticValue(k), 256, 8);
   const few = fewBlocks(sizes, panel);
   if (few !== undefined) {
     const { rows, columns } = few;
@@ -52,7 +54,7 @@ export function chooseBlocks(sizes: Sizes): Blocks {
     const chunks = max(1, min(wanted, floorDiv(k, SHORTEST_CHUNK)));
     if (chunks !== ONE) {
       const split = { chunks, length: ceilDiv(k, chunks) };
-      return { ...few, panel, depth: 256, rowBlocks, columnBlocks, blockPanels: ceilDiv(columns, panel), split };
+      return { ...few, panel, depth: narrow ? 384 : 256, rowBlocks, columnBlocks, blockPanels: ceilDiv(columns, panel), split };
     }
   }
   const rows = blockRows(sizes, panel);
@@ -74,23 +76,24 @@ export function chooseBlocks(sizes: Sizes): Blocks {
 }
 
 /** Blocks for an output of few blocks and a long k (the gradient of a weight), where k may be split; else undefined. */
-function fewBlocks({ m, n, k, line }: Sizes, panel: number) {
+function fewBlocks({ m, n, k, line, narrow }: Sizes, panel: number) {
   const [rowCount, columnCount, length] = [staticValue(m), staticValue(n), staticValue(k)];
   if (rowCount === undefined || columnCount === undefined) return undefined;
   if (length !== undefined && length < 2 * SHORTEST_CHUNK) return undefined;
-  const rows = even(rowCount, 192, 8);
+  const rows = even(rowCount, 192, narrow ? line : 8);
   const columns = roundUp(even(columnCount, 384, line), panel);
   const blocks = Math.ceil(rowCount / rows) * Math.ceil(columnCount / columns);
   return blocks < ENOUGH_CHUNKS ? { rows, columns } : undefined;
 }
 
 /** Rows of a block: about 64, less where that leaves too few blocks. */
-function blockRows({ batch, m, n }: Sizes, panel: number): number {
+function blockRows({ batch, m, n, line, narrow }: Sizes, panel: number): number {
   const count = staticValue(m);
+  const unit = narrow ? line : 8;
   if (count === undefined) return TALLEST_ROWS;
-  let rows = even(count, TALLEST_ROWS + 16, 8);
+  let rows = even(count, TALLEST_ROWS + 16, unit);
   const others = staticValue(multiply(batch, ceilDiv(n, 2 * panel))) ?? ENOUGH_TASKS;
-  while (rows > 24 && Math.ceil(count / rows) * others < ENOUGH_CHUNKS) rows = even(rows, rows / 2, 8);
+  while (rows > 24 && rows > unit && Math.ceil(count / rows) * others < ENOUGH_CHUNKS) rows = even(rows, rows / 2, unit);
   return rows;
 }
 

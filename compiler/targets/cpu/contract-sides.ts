@@ -18,6 +18,8 @@ export interface Setting {
   /** The type of products and sums. */
   readonly type: ScalarType;
   readonly line: number;
+  /** Products of bf16, which some machines multiply as such, in groups along k. */
+  readonly narrow: boolean;
 }
 
 export const SAMPLE = "sample";
@@ -58,15 +60,17 @@ const NO_SIDE: SideView = {
 };
 
 export interface LeftView extends SideView {
+  /** Packed: whether a row of the block lies along k. */
+  readonly byRows: boolean;
   /** Elements between packed rows, or steps, and of the whole packed block. */
   readonly stride: number;
   readonly size: number;
 }
 
 export function leftView(setting: Setting): LeftView {
-  const { contraction, blocks, line } = setting;
+  const { contraction, blocks, line, narrow } = setting;
   const { left, axes } = contraction;
-  if (left.plain !== undefined) return { ...directView(setting, left.plain, "m", ROW), stride: 0, size: 0 };
+  if (left.plain !== undefined) return { ...directView(setting, left.plain, "m", ROW), byRows: true, stride: 0, size: 0 };
   const alongDepth = left.along === "k";
   const stride = alongDepth ? blocks.depth + line : blocks.rows;
   return {
@@ -75,10 +79,10 @@ export function leftView(setting: Setting): LeftView {
     comment: alongDepth
       ? "The left side of a block, row by row; the padding keeps rows apart in the cache."
       : "The left side of a block, one row for each step of the sum, as it is read.",
+    byRows: alongDepth,
     stride,
-    size: alongDepth ? blocks.rows * stride : blocks.depth * stride,
-    row: alongDepth ? "LEFT_STRIDE" : "1",
-    step: alongDepth ? "1" : "LEFT_STRIDE",
+    // Steps that are multiplied two at a time are turned into rows beside them.
+    size: alongDepth ? blocks.rows * stride : blocks.depth * stride + (narrow ? blocks.rows * (blocks.depth + line) : 0),
   };
 }
 
@@ -97,7 +101,7 @@ export interface RightView extends SideView {
 }
 
 export function rightView(setting: Setting, rows: Dim): RightView {
-  const { contraction, blocks, line } = setting;
+  const { contraction, blocks, line, narrow } = setting;
   const { axes, right } = contraction;
   const none = { direct: false, shared: false, private: false, transposed: false, turned: undefined };
   const sizes = { stride: "", aside: 0, scratch: "0" };
@@ -107,7 +111,7 @@ export function rightView(setting: Setting, rows: Dim): RightView {
   }
   const transposed = right.along === "k";
   const turned = transposed ? turnedView(setting) : undefined;
-  const aside = transposed && turned === undefined ? blocks.panel * (blocks.depth + line) : 0;
+  const aside = (transposed && turned === undefined) || narrow ? blocks.panel * (blocks.depth + line) : 0;
   const oneBlock = (staticValue(rows) ?? Infinity) <= blocks.rows;
   const isPrivate = blocks.split !== undefined || (oneBlock && varies);
   return {
@@ -170,7 +174,7 @@ function packedView(setting: Setting, side: Side, stride: string, own: Range) {
     batch: { name: SAMPLE, axes: contraction.axes.batch },
     outer,
     inner,
-    run: `Element* __restrict__ const to = packed + ${at};`,
+    run: `Operand* __restrict__ const to = packed + ${at};`,
     element: (scope) => {
       scope.lines.push(`to[at] = ${elementText(scope, side.value, type)};`);
     },

@@ -10,7 +10,7 @@ import type { ScalarType } from "../../../contract/dtype.ts";
 import { ceilDiv, multiply, ONE, toDim, ZERO, type Dim } from "../../graph/dim.ts";
 import type { ContractKernel } from "../../kernels/kernel.ts";
 import { dimText, headOf, openFrame, scaledText } from "../code/context.ts";
-import { arrange, sizeOf, vectorCost } from "../code/contract-axes.ts";
+import { arrange, narrowProduct, sizeOf, vectorCost } from "../code/contract-axes.ts";
 import { chooseBlocks, paddedBytes } from "./contract-blocks.ts";
 import { argumentsOf, COLUMN, leftView, linesOf, rightView, ROW, SAMPLE, type Setting } from "./contract-sides.ts";
 import { REGISTER_TYPES } from "../code/print.ts";
@@ -35,16 +35,18 @@ export function contract(given: ContractKernel): Generated {
   const { kernel, axes } = contraction;
   const type = productType(kernel.left.type, kernel.right.type);
   const element = ELEMENTS[type];
-  const line = 64 / element.bytes;
+  // Products of bf16 come in lines of bf16 on the machines that know them; the others multiply floats.
+  const narrow = narrowProduct(kernel) === "bf16";
+  const line = 64 / (narrow ? 2 : element.bytes);
   const sizes = {
     batch: sizeOf(kernel, axes.batch),
     m: sizeOf(kernel, axes.m),
     n: sizeOf(kernel, axes.n),
     k: sizeOf(kernel, axes.k),
   };
-  const blocks = chooseBlocks({ ...sizes, line });
+  const blocks = chooseBlocks({ ...sizes, line, narrow });
   const frame = openFrame(kernel, given);
-  const setting: Setting = { contraction, frame, blocks, type, line };
+  const setting: Setting = { contraction, frame, blocks, type, line, narrow };
   const left = leftView(setting);
   const right = rightView(setting, sizes.m);
   const epilogue = epilogueWalk(setting);
@@ -61,7 +63,8 @@ export function contract(given: ContractKernel): Generated {
     multiply(blockTasks, split?.chunks ?? ONE),
     ...(split === undefined ? [] : [multiply(blockTasks, Math.ceil(rows / SLICE))]),
   ];
-  const sharedElements = multiply(contraction.right.variesOverBatch ? sizes.batch : ONE, panels, panel, sizes.k);
+  const panelDepth = narrow ? multiply(line, ceilDiv(sizes.k, line)) : sizes.k;
+  const sharedElements = multiply(contraction.right.variesOverBatch ? sizes.batch : ONE, panels, panel, panelDepth);
   const partialElements = multiply(blockTasks, split?.chunks ?? ONE, rows * columns);
   const privateElements = right.private ? depth * columns + right.aside : 0;
   const scratchElements = Math.max(left.size + privateElements + rows * columns, right.aside);
@@ -69,6 +72,8 @@ export function contract(given: ContractKernel): Generated {
     template: "contract.cpp",
     context: {
       ...headOf(frame),
+      narrow,
+      operand: narrow ? "tile::Narrow" : element.cpp,
       element: element.cpp,
       swapped: contraction.swapped,
       rows,
@@ -132,7 +137,7 @@ function epilogueWalk({ contraction, frame, type }: Setting): Walk {
     batch: { name: SAMPLE, axes: axes.batch },
     outer: { name: ROW, axes: axes.m },
     inner: { name: COLUMN, axes: axes.n },
-    run: `const Element* __restrict__ const sums = tile + (${ROW} - ${ROW}_first) * COLUMNS + (${COLUMN} - ${COLUMN}_first);`,
+    run: `const Sum* __restrict__ const sums = tile + (${ROW} - ${ROW}_first) * COLUMNS + (${COLUMN} - ${COLUMN}_first);`,
     variables: (indices) => new Map([["acc", "acc"], ...linearOf(indices)]),
     element: (scope) => {
       scope.lines.push(`const ${REGISTER_TYPES[register]} acc = static_cast<${REGISTER_TYPES[register]}>(sums[at]);`);

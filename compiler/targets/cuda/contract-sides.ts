@@ -4,12 +4,11 @@
  * A matrix runs along depth (a row per row or column of the product) or across (a row per step of k); a computed one
  * runs the way its reads do, so that both ends of the copy are contiguous.
  */
-import type { DType, ScalarType } from "../../../contract/dtype.ts";
+import type { ScalarType } from "../../../contract/dtype.ts";
 import { ceilDiv, constant, multiply, ONE, staticValue, ZERO, type Dim } from "../../graph/dim.ts";
 import type { ContractKernel } from "../../kernels/kernel.ts";
-import type { Expression } from "../../notation/expression.ts";
 import { dimText, scaledText } from "../code/context.ts";
-import { strideOver, type Side } from "../code/contract-axes.ts";
+import { narrowProduct, strideOver, type Side } from "../code/contract-axes.ts";
 import { wholeIndices } from "../code/indices.ts";
 import { convert } from "../code/print.ts";
 import { emitValues, openScope, pointerTo } from "../code/scope.ts";
@@ -30,19 +29,10 @@ const PRODUCTS: Readonly<Record<Product["dtype"], Product>> = {
   f32: { dtype: "f32", element: "float", bytes: 4 },
 };
 
-/** The 16-bit type where both sides are of it at their root, else float; undefined for what tensor cores cannot. */
+/** Undefined for what tensor cores cannot. */
 export function productOf(kernel: ContractKernel): Product | undefined {
   if (![kernel.left.type, kernel.right.type].every((type: ScalarType) => type === "f32")) return undefined;
-  const [left, right] = [rootOf(kernel, kernel.left), rootOf(kernel, kernel.right)];
-  const narrow = left === right && (left === "bf16" || left === "f16");
-  return PRODUCTS[narrow ? left : "f32"];
-}
-
-/** The type whose values an expression takes, as far as its outermost operation tells. */
-function rootOf(kernel: ContractKernel, value: Expression): DType | undefined {
-  if (value.kind === "call") return value.name === "bf16" || value.name === "f16" ? value.name : undefined;
-  const access = value.kind === "variable" ? /^a(\d+)$/.exec(value.name) : null;
-  return access === null ? undefined : kernel.operands[kernel.accesses[Number(access[1])]!.operand]!.dtype;
+  return PRODUCTS[narrowProduct(kernel) ?? "f32"];
 }
 
 /** What the template needs of a side: `Matrix` number `sample` and how it lies. */

@@ -75,6 +75,6 @@ function describe(isa: Isa, processor: Processor): InstructionSet {
         ? { isa, name: "avx512, bf16 by VDPBF16PS", flags: ["-march=native", "-DSORACC_VDPBF16PS"] }
         : { isa, name: "avx512", flags: ["-march=native"] };
     case "amx":
-      return { isa, name: "avx512, bf16 by AMX tiles", flags: ["-march=native", "-DSORACC_AMX"] };
+      return { isa, name: "avx512, bf16 by AMX tiles", flags: ["-march=native", "-DSORACC_AMX=1"] };
   }
 }

@@ -157,7 +157,7 @@ SORACC_INLINE void narrow(const float* __restrict__ from, int64_t from_row, int6
 template <class T>
 void clear(T* to, int64_t count) {
 #pragma omp simd
-  for (int64_t i = 0; i < count; ++i) to[i] = T(0);
+  for (int64_t i = 0; i < count; ++i) to[i] = T{};
 }
 
 // to = from, or to += from.
@@ -184,15 +184,28 @@ void accumulate(T* __restrict__ to, const T* __restrict__ from, int64_t count, b
 #define SORACC_HIGH 2, 6, 3, 7
 #endif
 
+// A square of vectors, in registers: log2(LANES) perfect shuffles of its rows.
+SORACC_INLINE void transpose_square(Vector<float>::Value* a) {
+  constexpr int LANES = Vector<float>::LANES;
+  Vector<float>::Value b[LANES];
+  SORACC_UNROLL for (int round = 1; round < LANES; round *= 2) {
+    SORACC_UNROLL for (int i = 0; i < LANES / 2; ++i) {
+      b[2 * i] = __builtin_shufflevector(a[i], a[i + LANES / 2], SORACC_LOW);
+      b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + LANES / 2], SORACC_HIGH);
+    }
+    SORACC_UNROLL for (int i = 0; i < LANES; ++i) a[i] = b[i];
+  }
+}
+
 // to[column * to_row + row] = from[row * from_row + column]. Each row of `to` is filled with zeros up to the end of its
-// last vector. A square of vectors is transposed in registers: log2(LANES) perfect shuffles of its rows.
+// last vector.
 inline void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
   using Lanes = Vector<float>;
   constexpr int LANES = Lanes::LANES;
   for (int64_t r = 0; r < rows; r += LANES) {
     for (int64_t c = 0; c < columns; c += LANES) {
       const int64_t height = rows - r < LANES ? rows - r : LANES, width = columns - c < LANES ? columns - c : LANES;
-      typename Lanes::Value a[LANES], b[LANES];
+      typename Lanes::Value a[LANES];
       if (height == LANES && width == LANES) {
         SORACC_UNROLL for (int i = 0; i < LANES; ++i) a[i] = Lanes::load(from + (r + i) * from_row + c);
       } else {
@@ -201,13 +214,7 @@ inline void transpose(const float* from, int64_t from_row, int64_t rows, int64_t
           for (int64_t j = 0; i < height && j < width; ++j) a[i][j] = from[(r + i) * from_row + c + j];
         }
       }
-      SORACC_UNROLL for (int round = 1; round < LANES; round *= 2) {
-        SORACC_UNROLL for (int i = 0; i < LANES / 2; ++i) {
-          b[2 * i] = __builtin_shufflevector(a[i], a[i + LANES / 2], SORACC_LOW);
-          b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + LANES / 2], SORACC_HIGH);
-        }
-        SORACC_UNROLL for (int i = 0; i < LANES; ++i) a[i] = b[i];
-      }
+      transpose_square(a);
       for (int i = 0; i < width; ++i) Lanes::store(to + (c + i) * to_row + r, a[i]);
     }
   }
@@ -218,8 +225,43 @@ template <class T>
 void transpose(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row) {
   const int64_t end = padded(rows, Vector<T>::LANES);
   for (int64_t c = 0; c < columns; ++c) {
-    for (int64_t r = 0; r < end; ++r) to[c * to_row + r] = r < rows ? from[r * from_row + c] : T(0);
+    for (int64_t r = 0; r < end; ++r) to[c * to_row + r] = r < rows ? from[r * from_row + c] : T{};
   }
+}
+
+// Operands on their way from memory to `multiply`. Types that are multiplied one step of k at a time, these here, are
+// ready as they are packed; bfloat16 may come in groups of steps (narrow.hpp).
+template <class T>
+constexpr int64_t at_a_time() {
+  return 1;
+}
+
+// So many steps of k that none is multiplied alone.
+template <class T>
+constexpr int64_t whole_steps(int64_t depth) {
+  return padded(depth, at_a_time<T>());
+}
+
+// A block of the left side, packed row by row.
+template <class T>
+Left<T> left_of_rows(T* rows, int64_t stride, int64_t, int64_t) {
+  return {rows, stride, 1};
+}
+
+// A block of the left side, packed step by step; what follows it in memory may serve to turn it.
+template <class T>
+Left<T> left_of_steps(const T* steps, int64_t stride, int64_t, int64_t, T*) {
+  return {steps, 1, stride};
+}
+
+// A panel of the right side, packed step by step: it lies where it belongs.
+template <class T>
+void panel_of_steps(const T*, int64_t, int64_t, T*) {}
+
+// A panel of the right side, packed as rows of k, one for each column.
+template <class T>
+void panel_of_rows(T* rows, int64_t stride, int64_t columns, int64_t depth, T* panel, int64_t width) {
+  transpose(rows, stride, columns, depth, panel, width);
 }
 
 }  // namespace soracc::tile
