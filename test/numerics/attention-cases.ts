@@ -166,3 +166,12 @@ export const SETTINGS: readonly Setting[] = [
   { name: "long_keys", ...full(1, 1, 60, 400, 20), open: true },
   { name: "long_keys_masked", ...full(1, 1, 10, 300, 6), segments: [{ extent: 300, lengths: [131] }] },
 ];
+
+/** Weights are rounded to the type of the operands before they are multiplied: half a unit of each term of a sum. */
+export const ROUNDING = { f32: 3e-5, bf16: 8e-3, f16: 1e-3 } as const;
+
+/** A head of some size in 16 bits, causal or of two segments. */
+export const narrowHead = (dtype: "bf16" | "f16", head: number): Setting => ({
+  ...{ name: `head_${head}`, dtype, batch: 2, heads: 2, queries: 70, keys: 150, head, causal: head === 64 },
+  segments: head === 64 ? [] : [{ extent: 60, lengths: [60, 7] }, { extent: 90, lengths: [31, 0] }], // prettier-ignore
+});

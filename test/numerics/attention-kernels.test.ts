@@ -1,7 +1,7 @@
 /** Attention and its gradient on the CPU, against the float64 interpreter and against finite differences. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { interpret } from "../../compiler/kernels/interpret.ts";
-import { casesOf, noise, SETTINGS } from "./attention-cases.ts";
+import { casesOf, noise, ROUNDING, SETTINGS } from "./attention-cases.ts";
 import { compileCases, firstMistake, runCase, type Library } from "./harness.ts";
 
 describe("against the interpreter", () => {
@@ -13,10 +13,10 @@ describe("against the interpreter", () => {
   });
   afterAll(async () => library.close());
 
-  test.each(SETTINGS.map(({ name }, i) => ({ name, i })))("$name", ({ i }) => {
+  test.each(SETTINGS.map(({ name, dtype }, i) => ({ name, i, dtype })))("$name", ({ i, dtype = "f32" }) => {
     for (const which of [2 * i, 2 * i + 1]) {
       const one = cases[which]!;
-      const tolerance = { relative: 2e-5, absolute: 2e-5 };
+      const tolerance = { relative: 2e-5, absolute: dtype === "bf16" ? ROUNDING.bf16 : 2e-5 };
       expect(firstMistake(one, runCase(library, which, one), tolerance)).toBeUndefined();
     }
   });

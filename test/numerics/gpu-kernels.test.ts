@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Arch } from "../../contract/plan.ts";
 import { generate } from "../../compiler/targets/cuda/target.ts";
-import { casesOf, SETTINGS } from "./attention-cases.ts";
+import { casesOf, narrowHead, ROUNDING, SETTINGS } from "./attention-cases.ts";
 import { acc, assemble, caseOf, read, recipes, type Part } from "./contract-cases.ts";
 import { type Case } from "./harness.ts";
 import { randomCases, type Anchor } from "./random-kernels.ts";
@@ -84,19 +84,11 @@ describe("contractions", () => {
 });
 
 describe.each<Arch>(["sm_80", "sm_90a"])("attention and its gradient, %s", (arch) => {
-  /** Weights are rounded to the type of the operands before they are multiplied: half a unit of each term of a sum. */
-  const ROUNDING = { f32: 3e-5, bf16: 8e-3, f16: 1e-3 } as const;
-
   test.each(["f32", "bf16", "f16"] as const)("of %s", async (dtype) => {
     const settings = SETTINGS.filter((setting) => (setting.dtype ?? "f32") === dtype);
-    const heads = dtype === "f32" ? [] : [8, 64, 72, 136].map((head) => narrow(dtype, head));
+    const heads = dtype === "f32" ? [] : [8, 64, 72, 136].map((head) => narrowHead(dtype, head));
     const cases = [...settings, ...heads].map(casesOf).flatMap(({ forward, backward }) => [forward, backward]);
     const tolerance = { relative: 2e-5, absolute: ROUNDING[dtype] };
     expect(await gpuMistakesOf(cases, tolerance, { arch, seeds: [1, 2] })).toEqual([]);
-  });
-
-  const narrow = (dtype: "bf16" | "f16", head: number) => ({
-    ...{ name: `head_${head}`, dtype, batch: 2, heads: 2, queries: 70, keys: 150, head, causal: head === 64 },
-    segments: head === 64 ? [] : [{ extent: 60, lengths: [60, 7] }, { extent: 90, lengths: [31, 0] }], // prettier-ignore
   });
 });

@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { call } from "../../compiler/notation/functions.ts";
 import { generate } from "../../compiler/targets/cpu/target.ts";
+import { casesOf, narrowHead, ROUNDING } from "./attention-cases.ts";
 import { acc, add, assemble, caseOf, read, recipes } from "./contract-cases.ts";
 import { mistakesOf, type Case, type Machine } from "./harness.ts";
 
@@ -75,6 +76,12 @@ describe.skipIf(arch() !== "x64").each(MACHINES)("products of bf16 on %s", (_, m
     const cases = chunked();
     expect(generate(cases[0]!.kernel).phases.length).toBeGreaterThan(1);
     expect(await mistakesOf(cases, { relative: 1e-5, absolute: 5e-4 }, machine)).toEqual([]);
+  });
+
+  test("in attention and its gradient", async () => {
+    const settings = [8, 40, 64, 72, 136].map((head) => narrowHead("bf16", head));
+    const cases = settings.map(casesOf).flatMap(({ forward, backward }) => [forward, backward]);
+    expect(await mistakesOf(cases, { relative: 2e-5, absolute: ROUNDING.bf16 }, machine)).toEqual([]);
   });
 
   test("of any axes, prologues and epilogues", async () => {

@@ -30,16 +30,20 @@ import type { Generated } from "./target.ts";
 
 /** Floats of a line of 64 bytes. */
 const LINE = 16;
-/** Queries of a block: three vectors of the widest machine, so that scores are whole register blocks. */
+/** Queries of a block: three vectors of the widest machine, so that scores are whole register blocks; two tiles of AMX. */
 const QUERY_BLOCK = 48;
+const NARROW_QUERY_BLOCK = 64;
 const KEY_BLOCK = 96;
+/** Steps of k that a machine may multiply at a time, and rows that it may write at a time, where products are narrow. */
+const NARROW_STEPS = 32;
+const SLACK = 16;
 /** Tasks that keep 16 threads busy, and the least keys of a chunk that is worth a share of dq. */
 const ENOUGH_TASKS = 16;
 const SHORTEST_CHUNK = 128;
 
 export function attention(kernel: AttentionKernel): Generated {
   const frame = openFrame(kernel);
-  const sizes = sizesOf(kernel);
+  const sizes = sizesOf(kernel, [kernel.q, kernel.k, kernel.v]);
   const scope = sampleScope(frame);
   const roles = {
     q: view(scope, kernel.q),
@@ -49,26 +53,18 @@ export function attention(kernel: AttentionKernel): Generated {
   };
   const lse = view(scope, kernel.lse);
   const { segments } = maskView(scope, kernel);
-  const isPlain = (access: number): boolean => operandAt(kernel, access).dtype === "f32";
-  const kDirect = isPlain(kernel.k);
-  const vDirect = isPlain(kernel.v) && roles.v.step === "1" && sizes.head === sizes.width;
-  const queryBlocks = ceilDiv(sizes.queries, QUERY_BLOCK);
-  const { width, head } = sizes;
-  const rows = (kDirect ? 0 : KEY_BLOCK * width) + (vDirect ? 0 : KEY_BLOCK * width);
-  const online = QUERY_BLOCK * (3 + width);
-  const floats = QUERY_BLOCK * width + head * QUERY_BLOCK + KEY_BLOCK * QUERY_BLOCK + rows + online;
+  const { width, row, queryBlock } = sizes;
+  const packed = sizes.narrow ? KEY_BLOCK * (width + queryBlock) : 0;
+  const floats = queryBlock * (3 + width + 2 * row) + KEY_BLOCK * (queryBlock + 2 * row) + packed + LINE;
   return {
     template: "attention.cpp",
     context: {
       ...common(frame, kernel, sizes),
       ...roles,
-      k: { ...roles.k, direct: kDirect },
-      v: { ...roles.v, direct: vDirect },
-      lse,
-      segments,
+      ...{ lse, segments, scratch: 4 * floats },
       perBlock: sampleView(frame, "query_blocks", takeLines(scope)),
     },
-    tasks: [multiply(sizes.samples, queryBlocks)],
+    tasks: [multiply(sizes.samples, ceilDiv(sizes.queries, queryBlock))],
     workspaces: [],
     scratch: paddedBytes(multiply(floats, ONE), 4),
   };
@@ -76,8 +72,8 @@ export function attention(kernel: AttentionKernel): Generated {
 
 export function attentionGradient(kernel: AttentionGradientKernel): Generated {
   const frame = openFrame(kernel);
-  const sizes = sizesOf(kernel);
-  const { width, head } = sizes;
+  const sizes = sizesOf(kernel, [kernel.q, kernel.k, kernel.v, kernel.doutput]);
+  const { width, row, queryBlock } = sizes;
   const scope = sampleScope(frame);
   const inputs = {
     ...{ q: view(scope, kernel.q), k: view(scope, kernel.k), v: view(scope, kernel.v), o: view(scope, kernel.o) },
@@ -95,7 +91,8 @@ export function attentionGradient(kernel: AttentionGradientKernel): Generated {
   // Where the sizes make it one chunk, nothing is shared and the second phase has no tasks.
   const several = min(1, subtract(chunks, 1));
   const chunkKeys = ceilDiv(sizes.keys, chunks);
-  const fixed = QUERY_BLOCK * (3 * width + 2 * head + 2 * KEY_BLOCK + 2) + width;
+  const packed = sizes.narrow ? queryBlock * (width + 2 * KEY_BLOCK) + KEY_BLOCK * width : 0;
+  const fixed = roundUp(queryBlock * (4 * row + width + 2 * KEY_BLOCK + 2) + width + packed + LINE, LINE);
   return {
     template: "attention_gradient.cpp",
     context: {
@@ -103,7 +100,7 @@ export function attentionGradient(kernel: AttentionGradientKernel): Generated {
       ...inputs,
       ...outputs,
       combined,
-      segments,
+      ...{ segments, scratch: 4 * fixed, slack: SLACK },
       chunks: dimText(frame, chunks),
       perChunk: sampleView(frame, "chunks", takeLines(scope)),
       perBlock: sampleView(frame, "query_blocks", takeLines(combining)),
@@ -111,10 +108,10 @@ export function attentionGradient(kernel: AttentionGradientKernel): Generated {
     },
     tasks: [
       multiply(sizes.samples, chunks),
-      ...(isPartial ? [multiply(several, sizes.samples, ceilDiv(sizes.queries, QUERY_BLOCK))] : []),
+      ...(isPartial ? [multiply(several, sizes.samples, ceilDiv(sizes.queries, queryBlock))] : []),
     ],
     workspaces: isPartial ? [paddedBytes(multiply(several, shares), 4)] : [],
-    scratch: paddedBytes(add(fixed + LINE, multiply(4 * width, chunkKeys)), 4),
+    scratch: paddedBytes(add(fixed, multiply(2 * (width + row), add(chunkKeys, SLACK))), 4),
   };
 }
 
@@ -124,22 +121,36 @@ interface Sizes {
   readonly queries: Dim;
   readonly keys: Dim;
   readonly head: number;
-  /** The head padded to whole lines: the row length of private matrices. */
+  /** The head padded to whole lines: the row length of private matrices of sums. */
   readonly width: number;
+  /** The row length of private matrices of operands, on any machine. */
+  readonly row: number;
+  /** Products of bf16, which some machines multiply as such. */
+  readonly narrow: boolean;
+  readonly queryBlock: number;
 }
 
-function sizesOf(kernel: AnyAttention): Sizes {
+/** `multiplied` are the accesses whose types decide about the products. */
+function sizesOf(kernel: AnyAttention, multiplied: readonly number[]): Sizes {
   const size = (axis: number): Dim => kernel.axes[axis]?.size ?? ONE;
   const head = staticValue(size(HEAD));
   if (head === undefined) throw new CompilerBug("the CPU target", `${kernel.name} has a head of no fixed size`);
   const samples = multiply(size(BATCH), size(HEADS));
-  return { samples, queries: size(QUERIES), keys: size(KEYS), head, width: roundUp(head, LINE) };
+  const narrow = multiplied.every((access) => operandAt(kernel, access).dtype === "bf16");
+  const width = roundUp(head, LINE);
+  return {
+    ...{ samples, queries: size(QUERIES), keys: size(KEYS), head, width, narrow },
+    row: narrow ? roundUp(head, NARROW_STEPS) : width,
+    queryBlock: narrow ? NARROW_QUERY_BLOCK : QUERY_BLOCK,
+  };
 }
 
 const common = (frame: Frame, kernel: AnyAttention, sizes: Sizes) => ({
   ...headOf(frame),
   arguments: argumentLines(frame),
-  queryBlock: QUERY_BLOCK,
+  narrow: sizes.narrow,
+  operand: sizes.narrow ? "tile::Narrow" : "float",
+  queryBlock: sizes.queryBlock,
   keyBlock: KEY_BLOCK,
   head: sizes.head,
   width: sizes.width,

@@ -54,7 +54,15 @@ export function chooseBlocks(sizes: Sizes): Blocks {
     const chunks = max(1, min(wanted, floorDiv(k, SHORTEST_CHUNK)));
     if (chunks !== ONE) {
       const split = { chunks, length: ceilDiv(k, chunks) };
-      return { ...few, panel, depth: narrow ? 384 : 256, rowBlocks, columnBlocks, blockPanels: ceilDiv(columns, panel), split };
+      return {
+        ...few,
+        panel,
+        depth: narrow ? 384 : 256,
+        rowBlocks,
+        columnBlocks,
+        blockPanels: ceilDiv(columns, panel),
+        split,
+      };
     }
   }
   const rows = blockRows(sizes, panel);
@@ -93,7 +101,8 @@ function blockRows({ batch, m, n, line, narrow }: Sizes, panel: number): number 
   if (count === undefined) return TALLEST_ROWS;
   let rows = even(count, TALLEST_ROWS + 16, unit);
   const others = staticValue(multiply(batch, ceilDiv(n, 2 * panel))) ?? ENOUGH_TASKS;
-  while (rows > 24 && rows > unit && Math.ceil(count / rows) * others < ENOUGH_CHUNKS) rows = even(rows, rows / 2, unit);
+  while (rows > 24 && rows > unit && Math.ceil(count / rows) * others < ENOUGH_CHUNKS)
+    rows = even(rows, rows / 2, unit);
   return rows;
 }
 

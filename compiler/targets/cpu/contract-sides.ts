@@ -70,7 +70,8 @@ export interface LeftView extends SideView {
 export function leftView(setting: Setting): LeftView {
   const { contraction, blocks, line, narrow } = setting;
   const { left, axes } = contraction;
-  if (left.plain !== undefined) return { ...directView(setting, left.plain, "m", ROW), byRows: true, stride: 0, size: 0 };
+  if (left.plain !== undefined)
+    return { ...directView(setting, left.plain, "m", ROW), byRows: true, stride: 0, size: 0 };
   const alongDepth = left.along === "k";
   const stride = alongDepth ? blocks.depth + line : blocks.rows;
   return {
@@ -82,7 +83,9 @@ export function leftView(setting: Setting): LeftView {
     byRows: alongDepth,
     stride,
     // Steps that are multiplied two at a time are turned into rows beside them.
-    size: alongDepth ? blocks.rows * stride : blocks.depth * stride + (narrow ? blocks.rows * (blocks.depth + line) : 0),
+    size: alongDepth
+      ? blocks.rows * stride
+      : blocks.depth * stride + (narrow ? blocks.rows * (blocks.depth + line) : 0),
   };
 }
 

@@ -256,7 +256,50 @@ Left<T> left_of_steps(const T* steps, int64_t stride, int64_t, int64_t, T*) {
 
 // A panel of the right side, packed step by step: it lies where it belongs.
 template <class T>
-void panel_of_steps(const T*, int64_t, int64_t, T*) {}
+void panel_of_steps(const T*, int64_t, int64_t, int64_t, T*) {}
+
+// A right side of one panel, whose rows are steps.
+template <class T>
+Right<T> right_of_steps(const T* steps, int64_t stride, int64_t, int64_t, T*) {
+  return {steps, stride, 0};
+}
+
+// Sums as a left side: rows of them, or a row for every step of k.
+inline Left<float> left_of_sums(const float* rows, int64_t stride, int64_t, int64_t, float*) { return {rows, stride, 1}; }
+inline Left<float> left_of_sum_steps(const float* steps, int64_t stride, int64_t, int64_t, float*) {
+  return {steps, 1, stride};
+}
+
+// Rows in memory as a left side; they are copied to `to`, in rows of `to_row` that end in zeros, if need be.
+template <class T>
+Left<float> left_in_memory(const T* from, int64_t row, int64_t step, int64_t rows, int64_t columns, float* to,
+                           int64_t to_row) {
+  widen(from, row, step, rows, columns, 1.0f, to, to_row);
+  return {to, to_row, 1};
+}
+inline Left<float> left_in_memory(const float* from, int64_t row, int64_t step, int64_t, int64_t, float*, int64_t) {
+  return {from, row, step};
+}
+
+// Rows in memory, steps of k, as a right side of one panel of `width`, which is the columns padded to a line.
+template <class T>
+Right<float> right_in_memory(const T* from, int64_t row, int64_t step, int64_t depth, int64_t columns, int64_t, float* to,
+                             int64_t to_row, float*) {
+  widen(from, row, step, depth, columns, 1.0f, to, to_row);
+  return {to, to_row, 0};
+}
+inline Right<float> right_in_memory(const float* from, int64_t row, int64_t step, int64_t depth, int64_t columns,
+                                    int64_t width, float* to, int64_t to_row, float*) {
+  if (step == 1 && columns == width) return {from, row, 0};
+  widen(from, row, step, depth, columns, 1.0f, to, to_row);
+  return {to, to_row, 0};
+}
+
+// Rows in memory as operands, in rows of `to_row` that end in zeros.
+template <class T>
+void copy_rows(const T* from, int64_t row, int64_t step, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+  widen(from, row, step, rows, columns, 1.0f, to, to_row);
+}
 
 // A panel of the right side, packed as rows of k, one for each column.
 template <class T>

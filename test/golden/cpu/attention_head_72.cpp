@@ -10,9 +10,13 @@
 #include "tile.hpp"
 
 namespace {
+  using Operand = float;
   // A task has QUERIES queries and walks over the keys in blocks of KEYS. Scores lie transposed, [key][query], so that
-  // the softmax runs in vectors over queries, and q is the only matrix that has to be turned.
+  // the softmax runs in vectors over queries. Rows of operands are ROW long, those of the output WIDTH.
   constexpr int64_t QUERIES = 48, KEYS = 96, HEAD = 72, WIDTH = 80;
+  constexpr int64_t ROW = tile::whole_steps<Operand>(WIDTH);
+  // What pairs of operands are packed into; floats are multiplied where they lie.
+  constexpr int64_t PACKED = tile::at_a_time<Operand>() == 1 ? 0 : 1;
   // Scores are taken in units of ln 2.
   constexpr float SCALE = 0x1.e2b7dep-4f * LOG2_E;
 
@@ -23,23 +27,26 @@ namespace {
   };
 
   struct Scratch {
-    float q_rows[QUERIES * WIDTH], q_columns[HEAD * QUERIES], scores[KEYS * QUERIES];
-    float v_rows[KEYS * WIDTH];
     Online online;
+    float scores[KEYS * QUERIES];
+    Operand q_rows[QUERIES * ROW], q_columns[ROW * QUERIES];
+    Operand k_rows[KEYS * ROW], v_rows[KEYS * ROW];
+    Operand v_panel[1 + PACKED * KEYS * WIDTH], weights[1 + PACKED * 2 * KEYS * QUERIES];
   };
+  static_assert(sizeof(Scratch) <= 126592, "the plan gives a thread enough memory");
 
   // scores = 2^(scores - largest), and what came before is scaled down to the new largest score.
   inline void exponentiate(float* scores, int64_t key_count, Online& online) {
     for (int64_t i = 0; i < QUERIES; i += LANES) {
       const Floats before = load(online.largest + i);
       Floats largest = before;
-      for (int64_t key = 0; key < key_count; ++key) largest = larger_of(load(scores + key * QUERIES + i), largest);
+      for (int64_t key = 0; key < key_count; ++key) largest = larger_of(load(scores + key * QUERIES + i) * SCALE, largest);
       // A query that has seen no key yet has nothing to scale: -inf - -inf must not become NaN.
       const Floats shift = largest == -__builtin_inff() ? Floats{} : largest;
       const Floats factor = exp2_of_decline(before - shift);
       Floats total = load(online.total + i) * factor;
       for (int64_t key = 0; key < key_count; ++key) {
-        const Floats weight = exp2_of_decline(load(scores + key * QUERIES + i) - shift);
+        const Floats weight = exp2_of_decline(load(scores + key * QUERIES + i) * SCALE - shift);
         store(scores + key * QUERIES + i, weight);
         total += weight;
       }
@@ -50,7 +57,7 @@ namespace {
   }
 }  // namespace
 
-SORACC_EXPORT void attention_forward_e2ffa842_0(const Launch* launch, int64_t task) {
+SORACC_EXPORT void attention_forward_6ebde6b3_0(const Launch* launch, int64_t task) {
   const int64_t tokens = launch->sizes[1];
   const float* const x0 = static_cast<const float*>(launch->buffers[0]);
   const float* const x1 = static_cast<const float*>(launch->buffers[1]);
@@ -76,12 +83,12 @@ SORACC_EXPORT void attention_forward_e2ffa842_0(const Launch* launch, int64_t ta
 
   Scratch& scratch = *reinterpret_cast<Scratch*>(launch->scratch);
   Online& online = scratch.online;
-  tile::widen(x0_at + query_first * 1152, 1152, 1, query_count, HEAD, SCALE, scratch.q_rows, WIDTH);
+  tile::copy_rows(x0_at + query_first * 1152, 1152, 1, query_count, HEAD, scratch.q_rows, ROW);
   if (query_count < QUERIES) {
-    tile::clear(scratch.q_columns, HEAD * QUERIES);
+    tile::clear(scratch.q_columns, ROW * QUERIES);
     tile::clear(scratch.scores, KEYS * QUERIES);
   }
-  tile::transpose(scratch.q_rows, WIDTH, query_count, HEAD, scratch.q_columns, QUERIES);
+  tile::panel_of_rows(scratch.q_rows, ROW, query_count, HEAD, scratch.q_columns, QUERIES);
   for (int64_t i = 0; i < QUERIES; ++i) {
     online.largest[i] = -__builtin_inff();
     online.total[i] = 0.0f;
@@ -92,16 +99,16 @@ SORACC_EXPORT void attention_forward_e2ffa842_0(const Launch* launch, int64_t ta
     const int64_t key_last = range.last;
     for (int64_t key_first = range.first; key_first < key_last; key_first += KEYS) {
       const int64_t key_count = smaller(KEYS, key_last - key_first);
-      const tile::Left<float> k_block = { x1_at + key_first * 1152, 1152, 1 };
-      tile::widen(x2_at + key_first * 1152, 1152, 1, key_count, HEAD, 1.0f, scratch.v_rows, WIDTH);
-      const tile::Right<float> v_block = { scratch.v_rows, WIDTH, WIDTH };
-      tile::multiply<float, QUERIES>(key_count, query_count, HEAD, k_block, tile::Right<float>{ scratch.q_columns, QUERIES, 0 }, scratch.scores, QUERIES, false);
+      const auto k_block = tile::left_in_memory(x1_at + key_first * 1152, 1152, 1, key_count, HEAD, scratch.k_rows, ROW);
+      tile::multiply<Operand, QUERIES>(key_count, query_count, HEAD, k_block, tile::Right<Operand>{ scratch.q_columns, QUERIES, 0 }, scratch.scores, QUERIES, false);
       exponentiate(scratch.scores, key_count, online);
       for (int64_t i = 0; i < query_count; ++i) {
         #pragma omp simd
         for (int64_t c = 0; c < WIDTH; ++c) online.sums[i * WIDTH + c] *= online.factor[i];
       }
-      tile::multiply<float, WIDTH>(query_count, HEAD, key_count, tile::Left<float>{ scratch.scores, 1, QUERIES }, v_block, online.sums, WIDTH, true);
+      const auto weights = tile::left_of_sum_steps(scratch.scores, QUERIES, query_count, key_count, scratch.weights);
+      const auto v_block = tile::right_in_memory(x2_at + key_first * 1152, 1152, 1, key_count, HEAD, WIDTH, scratch.v_rows, ROW, scratch.v_panel);
+      tile::multiply<Operand, WIDTH>(query_count, HEAD, key_count, weights, v_block, online.sums, WIDTH, true);
     }
   }
 

@@ -7,12 +7,14 @@
 #include "tile.hpp"
 
 namespace {
-  using Element = float;
+  // What is multiplied, and what products are added in.
+  using Operand = float;
+  using Sum = float;
   // Blocks of the output, panels of the right side, steps of the sum over width.
   constexpr int64_t ROWS = 64, COLUMNS = 768, PANEL = 48, DEPTH = 232;
 
   struct Cut {
-    int64_t rows, columns, depth;
+    int64_t rows, columns, depth, panel_depth;
     int64_t row_blocks, column_blocks, block_columns;
   };
 
@@ -24,6 +26,7 @@ namespace {
     cut.rows = batch * tokens;
     cut.columns = 4608;
     cut.depth = 1152;
+    cut.panel_depth = tile::whole_steps<Operand>(cut.depth);
     cut.row_blocks = ceil_div(cut.rows, ROWS);
     cut.block_columns = larger(2, smaller(16, 3 * floor_div((63 + batch * tokens), 64))) * PANEL;
     cut.column_blocks = ceil_div(cut.columns, cut.block_columns);
@@ -34,21 +37,21 @@ namespace {
 
   // The right side of a panel: rows of width, transposed.
   inline void pack_right(const Launch* launch, int64_t sample, int64_t column_first, int64_t column_last,
-    int64_t depth_first, int64_t depth_last, Element* panel, Element*) {
+    int64_t depth_first, int64_t depth_last, Operand* panel, Operand*) {
     const float* const x2 = static_cast<const float*>(launch->buffers[3]);
     tile::transpose(x2 + column_first * 1152 + depth_first, 1152, column_last - column_first, depth_last - depth_first, panel, PANEL);
   }
 
   // The stores of one block; `tile` holds its sums.
   inline void finish(const Launch* launch, int64_t sample, int64_t row_first, int64_t row_last, int64_t column_first,
-    int64_t column_last, const Element* __restrict__ tile) {
+    int64_t column_last, const Sum* __restrict__ tile) {
     const float* const x0 = static_cast<const float*>(launch->buffers[0]);
     float* const y0 = static_cast<float*>(launch->buffers[1]);
     for (int64_t row = row_first; row < row_last; ++row) {
       const auto y0_at = y0 + row * 4608;
       for (int64_t column = column_first; column < column_last;) {
         const int64_t count = column_last - column;
-        const Element* __restrict__ const sums = tile + (row - row_first) * COLUMNS + (column - column_first);
+        const Sum* __restrict__ const sums = tile + (row - row_first) * COLUMNS + (column - column_first);
         #pragma omp simd
         for (int64_t at = 0; at < count; ++at) {
           const float acc = static_cast<float>(sums[at]);
@@ -64,17 +67,17 @@ namespace {
 }  // namespace
 
 // The right side, panel by panel, for every block of rows to use.
-SORACC_EXPORT void contract_contract_29a7a073_0(const Launch* launch, int64_t task) {
+SORACC_EXPORT void contract_contract_7985d4bb_0(const Launch* launch, int64_t task) {
   const Cut cut = cut_up(launch);
   const int64_t panels = ceil_div(cut.columns, PANEL), steps = ceil_div(cut.depth, DEPTH);
   const int64_t step = task % steps, panel = task / steps % panels, sample = task / steps / panels;
-  Element* const packed = static_cast<Element*>(launch->buffers[4]) + (sample * panels + panel) * cut.depth * PANEL;
+  Operand* const packed = static_cast<Operand*>(launch->buffers[4]) + (sample * panels + panel) * cut.panel_depth * PANEL;
   pack_right(launch, sample, panel * PANEL, smaller((panel + 1) * PANEL, cut.columns), step * DEPTH,
-    smaller((step + 1) * DEPTH, cut.depth), packed + step * DEPTH * PANEL, reinterpret_cast<Element*>(launch->scratch));
+    smaller((step + 1) * DEPTH, cut.depth), packed + step * DEPTH * PANEL, reinterpret_cast<Operand*>(launch->scratch));
 }
 
 // One block of the output, then its stores.
-SORACC_EXPORT void contract_contract_29a7a073_1(const Launch* launch, int64_t task) {
+SORACC_EXPORT void contract_contract_7985d4bb_1(const Launch* launch, int64_t task) {
   const float* const x1 = static_cast<const float*>(launch->buffers[2]);
   const Cut cut = cut_up(launch);
   const int64_t block = task, depth_begin = 0, depth_end = cut.depth;
@@ -83,14 +86,14 @@ SORACC_EXPORT void contract_contract_29a7a073_1(const Launch* launch, int64_t ta
   const int64_t column_last = smaller(column_first + cut.block_columns, cut.columns);
   const int64_t sample = block / cut.row_blocks / cut.column_blocks;
 
-  Element* const scratch = reinterpret_cast<Element*>(launch->scratch);
-  Element* const sums = scratch + LEFT_SIZE + 0;
+  Operand* const scratch = reinterpret_cast<Operand*>(launch->scratch);
+  Sum* const sums = reinterpret_cast<Sum*>(launch->scratch + (LEFT_SIZE + 0) * sizeof(Operand));
   for (int64_t first = depth_begin; first < depth_end; first += DEPTH) {
     const int64_t last = smaller(first + DEPTH, depth_end);
-    const tile::Left<Element> left_block = { x1 + row_first * 1152 + first, 1152, 1 };
+    const tile::Left<Operand> left_block = { x1 + row_first * 1152 + first, 1152, 1 };
     const int64_t panel = column_first / PANEL;
-    const tile::Right<Element> right_block = { static_cast<const Element*>(launch->buffers[4]) + (panel * cut.depth + first) * PANEL, PANEL, cut.depth * PANEL };
-    tile::multiply<Element, PANEL>(row_last - row_first, column_last - column_first, last - first, left_block, right_block, sums, COLUMNS, first > depth_begin);
+    const tile::Right<Operand> right_block = { static_cast<const Operand*>(launch->buffers[4]) + (panel * cut.panel_depth + first) * PANEL, PANEL, cut.panel_depth * PANEL };
+    tile::multiply<Operand, PANEL>(row_last - row_first, column_last - column_first, last - first, left_block, right_block, sums, COLUMNS, first > depth_begin);
   }
   finish(launch, sample, row_first, row_last, column_first, column_last, sums);
 }
