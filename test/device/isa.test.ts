@@ -1,7 +1,14 @@
 /** Which instructions kernels use on which processor, and what SORACC_ISA may ask for. */
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { Diagnostic } from "../../contract/diagnostic.ts";
+import { openCacheFolder } from "../../runtime/devices/cpu/cache-folder.ts";
+import { openHost } from "../../runtime/devices/cpu/host.ts";
 import { chooseInstructions, ISAS, type Processor } from "../../runtime/devices/cpu/isa.ts";
+import { buildHost } from "../../runtime/devices/cpu/kernel-cache.ts";
+import { findToolchain } from "../../runtime/devices/cpu/toolchain.ts";
+import { hostSource, prelude } from "./small-plans.ts";
+import { temporaryFolder } from "./with-device.ts";
 
 const V3 = ["avx2", "bmi2", "f16c", "fma"];
 const V4 = [...V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"];
@@ -57,4 +64,12 @@ describe("what cannot be had is refused", () => {
   test("a word that names no set", () => {
     expect(refusal(ZEN4, "sse9")).toContain('SORACC_ISA is "sse9", which is no set of instructions');
   });
+});
+
+test("the system is asked for tile registers, and grants them where the processor has some", async () => {
+  const toolchain = await findToolchain();
+  const cache = await openCacheFolder(temporaryFolder(), () => {});
+  const host = await openHost(await buildHost({ cache, toolchain, prelude, jobs: 1 }, hostSource));
+  const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
+  expect(host.permitTiles()).toBe(flags.split(" ").includes("amx_tile"));
 });

@@ -1,5 +1,6 @@
 /** The CPU as a device: finds the compiler, builds the host library, shares its pool of threads. */
 import { totalmem } from "node:os";
+import { Diagnostic } from "../../../contract/diagnostic.ts";
 import { deviceOn } from "../bound/device.ts";
 import type { Device } from "../device.ts";
 import { openCacheFolder } from "./cache-folder.ts";
@@ -33,5 +34,13 @@ export async function createCpuDevice(options: CpuDeviceOptions): Promise<Device
   const [toolchain, cache] = await Promise.all([findToolchain(), openCacheFolder(options.cacheDir, notify)]);
   const workshop: Workshop = { cache, toolchain, prelude: options.prelude, jobs: threads };
   const host = await openHost(await buildHost(workshop, options.hostSource), options.loadKoffi);
+  if (toolchain.instructions.isa === "amx" && !host.permitTiles()) throw tilesRefused();
   return deviceOn(cpuEngine(host, workshop, threads), options.boundBytes ?? totalmem() / 4);
 }
+
+const tilesRefused = (): Diagnostic =>
+  new Diagnostic({
+    kind: "instructions",
+    message: "the processor has AMX, and the system does not let this process use its tile registers",
+    fix: "set SORACC_ISA=avx512, or run on Linux 5.16 or newer, outside of a sandbox that forbids arch_prctl",
+  });

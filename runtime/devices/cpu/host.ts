@@ -27,12 +27,14 @@ export type LoadKoffi = () => Koffi | Promise<Koffi>;
 
 export const loadKoffiFromModules: LoadKoffi = async () => import("koffi");
 
-const HOST_VERSION = 1;
+const HOST_VERSION = 2;
 const PIECE = 2 ** 30; // bytes of one copy
 
 export type RunStatus = "done" | "cancelled" | "no memory";
 
 export interface Host extends Omit<Memory, "available"> {
+  /** Asks the system for the tile registers of AMX, for this whole process; false when it refuses or there are none. */
+  permitTiles(): boolean;
   /** Opens a library of kernels. */
   openLibrary(path: string): Library;
   createPool(threads: number): number;
@@ -66,6 +68,7 @@ export async function openHost(path: string, loadKoffi: LoadKoffi = loadKoffiFro
   const bind = (declaration: string): NativeLater => library.func(declaration);
   const native = {
     version: bind("int64_t host_version()"),
+    permitTiles: bind("int64_t host_permit_tiles()"),
     allocate: bind("int64_t memory_allocate(int64_t bytes)"),
     free: bind("void memory_free(int64_t address, int64_t bytes)"),
     write: bind("void memory_write(int64_t to, void *from, int64_t count, int64_t conversion)"),
@@ -130,6 +133,7 @@ export async function openHost(path: string, loadKoffi: LoadKoffi = loadKoffiFro
   };
 
   return Object.freeze<Host>({
+    permitTiles: () => native.permitTiles() === 1,
     allocate(bytes, purpose) {
       if (!Number.isSafeInteger(bytes) || bytes < 0)
         throw new RangeError(`cannot allocate ${bytes} bytes (${purpose})`);

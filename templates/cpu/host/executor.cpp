@@ -24,6 +24,10 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#if defined(__linux__) && defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "launch.hpp"
 
@@ -309,7 +313,21 @@ bool parse(Plan& plan) {
 // ---- what JavaScript calls -----------------------------------------------------------------------------------------
 
 /** Raised whenever a signature or the layout of the words below changes. */
-SORACC_EXPORT int64_t host_version() { return 1; }
+SORACC_EXPORT int64_t host_version() { return 2; }
+
+/**
+ * Asks the system for the tile registers of AMX, which a process has to before it uses them: for all its threads, those
+ * to come included. 1: granted; 0: refused, or no such processor.
+ */
+SORACC_EXPORT int64_t host_permit_tiles() {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
+  constexpr long kTileData = 18;               // the state component that holds them
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return 0;
+#endif
+}
 
 /** Zeroed memory, aligned to 64 bytes; large pieces to 2 MiB, in huge pages where the system grants them. */
 SORACC_EXPORT void* memory_allocate(int64_t bytes) {

@@ -4,8 +4,9 @@
 //   AMX         tiles of 16 rows of 64 bytes: 32 steps of k at a time
 //   VDPBF16PS   vectors of pairs: 2 steps of k at a time
 //
-// A block of the left side has rows of k; without AMX it may also have a row of pairs for every two steps. A panel of the right side has a row for every pair of steps, in which the two
-// elements of a column lie side by side. Steps past the end of k are zeros.
+// A block of the left side has rows of k; without AMX it may also have a row of pairs for every two steps. A panel of the
+// right side has a row for every pair of steps, in which the two elements of a column lie side by side. Steps past the end
+// of k are zeros.
 #pragma once
 
 #include "tile.hpp"
