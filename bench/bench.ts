@@ -3,7 +3,7 @@
  *
  *     npm run bench [-- train contract attention sample compile] [--json]
  *
- * Ours and PyTorch's run in processes of their own and take turns, run by run; a figure is the median.
+ * Ours and PyTorch's run in processes of their own and take turns; a figure is the median of turns.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { availableParallelism } from "node:os";
@@ -51,7 +51,7 @@ export async function main(words: readonly string[], root: string): Promise<numb
     .argument("[suites...]", `of ${SUITES.join(", ")}; all of them when none is named`)
     .option("--json", "an array of cases on standard output")
     .option("--case <name>", "only the cases whose name begins so")
-    .option("--runs <n>", "runs that count", "7")
+    .option("--runs <n>", "turns of each", "7")
     .option("--tokens <n>", "another length of sequences")
     .option("--threads <n>", "for both (default: processors)")
     .addOption(new Option("--peer <kind>", "how PyTorch runs").choices(PEERS).default("eager"))

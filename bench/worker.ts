@@ -1,7 +1,8 @@
 /**
  * One case of the benchmark in a process of its own, as bench/peer/worker.py is for PyTorch. On standard output one JSON
- * object a line: first `about`, after the runs that warm up; then, for every line of standard input, the `ms` of one run;
- * when the input ends, `peakMib`, the most memory this process ever had.
+ * object a line: first `about`, after the runs that warm up; then, for every line of standard input, the `ms` of one turn:
+ * the median of as many runs as TURN holds, and at least of one; when the input ends, `peakMib`, the most memory this
+ * process ever had.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -21,6 +22,9 @@ import { prepareStep } from "../runtime/train/bench.ts";
 import type { Case, CompileCase, ModelCase, OperatorCase } from "./cases.ts";
 import { operatorsFor, prepareOperator } from "./operators.ts";
 
+/** Milliseconds. Caches and threads are cold at the beginning of a turn, which must not decide what short runs take. */
+const TURN = 100;
+
 interface Prepared {
   readonly about: string;
   /** Resolves to milliseconds. */
@@ -33,9 +37,17 @@ export async function work(one: Case, root: string): Promise<void> {
   const { about, run, close } = await prepare(one, root);
   for (let i = 0; i < one.warmup; i++) await run();
   say({ about });
-  for await (const _ of createInterface({ input: process.stdin })) say({ ms: await run() });
+  for await (const _ of createInterface({ input: process.stdin })) say({ ms: await turn(run) });
   say({ peakMib: process.resourceUsage().maxRSS / 1024 });
   await close();
+}
+
+async function turn(run: () => Promise<number>): Promise<number> {
+  const times: number[] = [];
+  const started = performance.now();
+  do times.push(await run());
+  while (performance.now() - started < TURN);
+  return times.sort((a, b) => a - b)[times.length >> 1]!;
 }
 
 function prepare(one: Case, root: string): Promise<Prepared> {

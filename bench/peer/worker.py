@@ -1,10 +1,11 @@
-"""One case of the benchmark in PyTorch. Speaks the protocol of bench/protocol.ts on stdin and stdout.
+"""One case of the benchmark in PyTorch. Speaks the protocol of bench/worker.ts on stdin and stdout.
 
     python3 bench/peer/worker.py CASE-AS-JSON
 """
 
 import json
 import resource
+import statistics
 import sys
 import time
 
@@ -24,6 +25,20 @@ def prepare(case):
     return found[case["operator"]]()
 
 
+TURN = 0.1  # seconds, as in bench/worker.ts
+
+
+def turn(run):
+    """Milliseconds of a run: the median of those that fit a turn."""
+    times = []
+    begun = time.perf_counter()
+    while not times or time.perf_counter() - begun < TURN:
+        started = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
 def say(**facts):
     print(json.dumps(facts), flush=True)
 
@@ -37,9 +52,7 @@ def main():
         run()
     say(about=f"PyTorch {torch.__version__}, {case['peer']}")
     for line in sys.stdin:
-        started = time.perf_counter()
-        run()
-        say(ms=(time.perf_counter() - started) * 1000)
+        say(ms=turn(run))
     say(peakMib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

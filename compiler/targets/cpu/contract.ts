@@ -28,6 +28,8 @@ const ELEMENTS: Readonly<Record<ScalarType, { readonly cpp: string; readonly byt
 };
 
 /** Rows that one task of the combining phase finishes. */
+/** Rows whose blocks are taken for one block of columns before the next. */
+const GROUPED_ROWS = 1024;
 const SLICE = 16;
 
 export function contract(given: ContractKernel): Generated {
@@ -85,6 +87,7 @@ export function contract(given: ContractKernel): Generated {
       right: { ...right, workspace: firstWorkspace },
       epilogue,
       blockPanels: text(blockPanels),
+      rowGroup: Math.ceil(GROUPED_ROWS / rows),
       sizes: { rows: text(sizes.m), columns: text(sizes.n), depth: text(sizes.k) },
       arguments: {
         sizes: argumentsOf(frame, [sizes.m, sizes.n, sizes.k, blockPanels, split?.chunks ?? ONE].map(text)),

@@ -33,6 +33,20 @@ namespace {
     return cut;
   }
 
+  struct Place {
+    int64_t sample, row_block, column_block;
+  };
+
+  // Blocks in the order of their tasks. Those of 16 row blocks come one column block after the other: what they share of
+  // both sides is still in the caches.
+  inline Place place_of(const Cut& cut, int64_t block) {
+    constexpr int64_t GROUP = 16;
+    const int64_t blocks = cut.row_blocks * cut.column_blocks, sample = block / blocks, rest = block - sample * blocks;
+    const int64_t group_first = rest / (GROUP * cut.column_blocks) * GROUP;
+    const int64_t count = smaller(GROUP, cut.row_blocks - group_first), at = rest - group_first * cut.column_blocks;
+    return { sample, group_first + at % count, at / count };
+  }
+
   constexpr int64_t LEFT_SIZE = 0;
 
   // The right side of a panel: rows of width, transposed.
@@ -67,7 +81,7 @@ namespace {
 }  // namespace
 
 // The right side, panel by panel, for every block of rows to use.
-SORACC_EXPORT void contract_contract_7985d4bb_0(const Launch* launch, int64_t task) {
+SORACC_EXPORT void contract_contract_af24ce4f_0(const Launch* launch, int64_t task) {
   const Cut cut = cut_up(launch);
   const int64_t panels = ceil_div(cut.columns, PANEL), steps = ceil_div(cut.depth, DEPTH);
   const int64_t step = task % steps, panel = task / steps % panels, sample = task / steps / panels;
@@ -77,14 +91,14 @@ SORACC_EXPORT void contract_contract_7985d4bb_0(const Launch* launch, int64_t ta
 }
 
 // One block of the output, then its stores.
-SORACC_EXPORT void contract_contract_7985d4bb_1(const Launch* launch, int64_t task) {
+SORACC_EXPORT void contract_contract_af24ce4f_1(const Launch* launch, int64_t task) {
   const float* const x1 = static_cast<const float*>(launch->buffers[2]);
   const Cut cut = cut_up(launch);
   const int64_t block = task, depth_begin = 0, depth_end = cut.depth;
-  const int64_t row_first = block / cut.column_blocks % cut.row_blocks * ROWS, row_last = smaller(row_first + ROWS, cut.rows);
-  const int64_t column_first = block % cut.column_blocks * cut.block_columns;
+  const auto [sample, row_block, column_block] = place_of(cut, block);
+  const int64_t row_first = row_block * ROWS, row_last = smaller(row_first + ROWS, cut.rows);
+  const int64_t column_first = column_block * cut.block_columns;
   const int64_t column_last = smaller(column_first + cut.block_columns, cut.columns);
-  const int64_t sample = block / cut.row_blocks / cut.column_blocks;
 
   Operand* const scratch = reinterpret_cast<Operand*>(launch->scratch);
   Sum* const sums = reinterpret_cast<Sum*>(launch->scratch + (LEFT_SIZE + 0) * sizeof(Operand));
