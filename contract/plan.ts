@@ -13,9 +13,10 @@
  *   - Guards are equalities between sizes that the compiler could not decide; binding checks them.
  */
 import type { DType, ScalarType } from "./dtype.ts";
+import type { Precision } from "./precision.ts";
 import type { Size } from "./size.ts";
 
-export const PLAN_VERSION = 1;
+export const PLAN_VERSION = 2;
 
 /** GPU architectures that kernels are compiled for: Ampere and later, Hopper, Blackwell. */
 export const ARCHS = ["sm_80", "sm_90a", "sm_100"] as const;
@@ -56,10 +57,20 @@ export interface PlanKernel {
   readonly formula: string;
   readonly source: string;
   readonly phases: readonly string[];
+  /** What one launch has to do at least, for profiles. */
+  readonly work: KernelWork;
   /** The operator that it was first made for, and the line: `blocks.attn, models/dit.sora.ts:41:7`. For messages. */
   readonly from?: string | undefined;
   /** In a plan for CUDA. */
   readonly gpu?: GpuLaunch | undefined;
+}
+
+export interface KernelWork {
+  /** Multiplications and additions of matrix products, and the type of what is multiplied. */
+  readonly flops: Size;
+  readonly products: Precision;
+  /** What is read from memory and written to it. */
+  readonly bytes: Size;
 }
 
 /** How a GPU launches a kernel: a task is a block. */

@@ -7,6 +7,7 @@ import { bytesOf } from "../../contract/dtype.ts";
 import type {
   GpuLaunch,
   Guard,
+  KernelWork,
   PlanBuffer,
   PlanConstant,
   PlanKernel,
@@ -25,6 +26,7 @@ import type { GeneratedKernel, Kernel } from "../kernels/kernel.ts";
 import { materialize } from "../kernels/materialize.ts";
 import { named } from "../kernels/name.ts";
 import type { Storage } from "../kernels/place.ts";
+import { workOf, type Work } from "../kernels/work.ts";
 import { encodeConstant } from "./constants.ts";
 import { kernelKey } from "./kernel-key.ts";
 import { copyLaunch, settleState } from "./state.ts";
@@ -170,6 +172,7 @@ function kernelFor(launch: Launch, session: Session): { readonly at: number; rea
     formula: kernel.formula,
     source: generated.source,
     phases: generated.phases.map((phase) => phase.symbol),
+    work: sizesOf(workOf(kernel)),
     ...fromOf(launch),
     ...(generated.gpu === undefined ? {} : { gpu: launchOf(generated.gpu) }),
   });
@@ -177,6 +180,12 @@ function kernelFor(launch: Launch, session: Session): { readonly at: number; rea
   session.known.set(key, made);
   return made;
 }
+
+const sizesOf = ({ products, flops, bytes }: Work): KernelWork => ({
+  products,
+  flops: toSize(flops),
+  bytes: toSize(bytes),
+});
 
 const launchOf = ({ phases, tensorMaps }: NonNullable<GeneratedKernel["gpu"]>): GpuLaunch => ({
   phases,

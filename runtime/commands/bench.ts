@@ -33,7 +33,7 @@ export function benchCommand(program: Command, context: CommandContext, end: (ex
     .option("--steps <n>", "steps that are timed", wholeNumber(1), 10)
     .option("--warmup <n>", "steps before them", wholeNumber(0), 2)
     .option("--threads <n>", "threads (default: SORACC_THREADS, else all)", wholeNumber(1))
-    .option("--profile", "time per kernel")
+    .option("--profile", "time, GFLOP/s, GB/s and share of what bounds it, per kernel")
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",
@@ -66,8 +66,8 @@ async function run(options: Options, { carried, print }: CommandContext): Promis
   const request = { size, batch, textTokens, steps, warmup, profile };
   const result = await bench(plan, () => carried.openDevice({ threads }), request);
   if (options.json === true) {
-    const { kernels, ...rest } = result;
-    print(JSON.stringify({ ...rest, batch, steps, ...(profile ? { kernels } : {}) }));
+    const { kernels, peaks, ...rest } = result;
+    print(JSON.stringify({ ...rest, batch, steps, ...(profile ? { kernels, peaks: peaks ?? null } : {}) }));
     return;
   }
   for (const line of describe(result, batch, steps, profile)) print(line);
@@ -75,17 +75,47 @@ async function run(options: Options, { carried, print }: CommandContext): Promis
 
 function describe(result: BenchResult, batch: number, steps: number, profile: boolean): readonly string[] {
   const { median, least, most } = result.milliseconds;
-  const shown = result.kernels.slice(0, 20);
-  const width = Math.max(...shown.map(({ kernel }) => kernel.length));
   return [
     `${batch} clips of ${result.tokensPerClip} tokens, ${result.launches} launches, on ${result.device}`,
     `${median.toFixed(1)} ms per step (${least.toFixed(1)} to ${most.toFixed(1)} over ${steps}), ` +
       `${Math.round(result.tokensPerSecond)} tokens/s, memory ${formatBytes(result.peakBytes)}`,
-    ...(!profile
+    ...(profile ? describeKernels(result) : []),
+  ];
+}
+
+const SHOWN = 20;
+
+function describeKernels({ kernels, peaks }: BenchResult): readonly string[] {
+  const percent = (share: number | null): string => (share === null ? "" : `${(share * 100).toFixed(1)} %`);
+  const rows = kernels
+    .slice(0, SHOWN)
+    .map(({ kernel, launches, milliseconds, share, gflops, gigabytes, ofPeak }) => [
+      kernel,
+      `${launches} x`,
+      milliseconds.toFixed(2),
+      percent(share),
+      gflops === null ? "" : gflops.toFixed(0),
+      gigabytes.toFixed(1),
+      percent(ofPeak),
+    ]);
+  const rest = kernels.slice(SHOWN);
+  const restTime = rest.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+  const titles = ["kernel", "launches", "ms", "of all", "GFLOP/s", "GB/s", "of peak"];
+  const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)));
+  const line = (row: readonly string[]): string =>
+    row
+      .map((text, i) => (i === 0 ? text.padEnd(widths[i]!) : text.padStart(widths[i]!)))
+      .join("  ")
+      .trimEnd();
+  return [
+    "",
+    ...[titles, ...rows].map(line),
+    ...(rest.length === 0 ? [] : [`and ${rest.length} more, ${restTime.toFixed(2)} ms`]),
+    ...(peaks === undefined
       ? []
-      : shown.map(
-          ({ kernel, launches, milliseconds, share }) =>
-            `${kernel.padEnd(width)}  ${String(launches).padStart(4)} x  ${milliseconds.toFixed(2).padStart(8)} ms  ${(share * 100).toFixed(1).padStart(5)} %`,
-        )),
+      : [
+          `peaks of this machine: ${peaks.gflops.f32.toFixed(0)} GFLOP/s in f32, ${peaks.gflops.bf16.toFixed(0)} in bf16, ` +
+            `${peaks.gigabytes.toFixed(1)} GB/s; a kernel is bounded by its products or by its memory`,
+        ]),
   ];
 }

@@ -7,6 +7,7 @@
  */
 import type { DType } from "../../contract/dtype.ts";
 import type { Plan } from "../../contract/plan.ts";
+import type { Precision } from "../../contract/precision.ts";
 import type { Elements } from "./elements.ts";
 
 export interface Device {
@@ -107,4 +108,8 @@ export interface StepProfile {
   readonly kernel: string;
   readonly origin: string;
   readonly nanoseconds: number;
+  /** What a run of it has to do at least: see KernelWork. */
+  readonly flops: number;
+  readonly products: Precision;
+  readonly bytes: number;
 }

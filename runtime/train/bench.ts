@@ -1,6 +1,7 @@
 /** How fast is a training step here? Synthetic clips and texts, the real programs and kernels. */
 import type { Plan } from "../../contract/plan.ts";
 import type { Device, RunOptions, StepProfile } from "../devices/device.ts";
+import { measurePeaks, type Peaks } from "../devices/cpu/peaks.ts";
 import { conditionSources } from "../program/conditions.ts";
 import { textDimOf, videoFormOf } from "../program/facts.ts";
 import { bindFilled, createStates, programNamed, scalarGiven } from "../program/fill.ts";
@@ -37,15 +38,24 @@ export interface BenchResult {
   readonly peakBytes: number;
   readonly launches: number;
   readonly device: string;
-  /** By kernel, the slowest first; shares of all time that kernels took. Empty without a profile. */
+  /** By kernel, the slowest first. Empty without a profile. */
   readonly kernels: readonly KernelTime[];
+  /** What the machine can do at most. Undefined without a profile, and on a GPU. */
+  readonly peaks: Peaks | undefined;
 }
 
 export interface KernelTime {
   readonly kernel: string;
   readonly launches: number;
   readonly milliseconds: number;
+  /** Of all time that kernels took. */
   readonly share: number;
+  /** 10^9 operations a second, of matrix products alone; null where there are none. */
+  readonly gflops: number | null;
+  /** 10^9 bytes a second that were read and written, each element once for every access. */
+  readonly gigabytes: number;
+  /** How near it comes to what bounds it: the products, or the memory. Null where no peaks are known. */
+  readonly ofPeak: number | null;
 }
 
 /** Enough for means; a profile of a GPU has its own cost. */
@@ -120,6 +130,7 @@ export async function bench(
     const before = step.profile();
     const profiled = request.profile ? Math.min(request.steps, PROFILED_STEPS) : 0;
     for (let i = 0; i < profiled; i++) await step.take({ profile: true });
+    const peaks = profiled > 0 && device.name === "cpu" ? await measurePeaks(device) : undefined;
     const median = times[Math.floor(times.length / 2)]!;
     return {
       tokensPerClip: step.tokensPerClip,
@@ -128,7 +139,8 @@ export async function bench(
       peakBytes: step.peakBytes,
       launches: before.length,
       device: device.description,
-      kernels: profiled === 0 ? [] : timesByKernel(before, step.profile(), profiled),
+      kernels: profiled === 0 ? [] : timesByKernel(before, step.profile(), profiled, peaks),
+      peaks,
     };
   } finally {
     await device.close();
@@ -139,23 +151,43 @@ function timesByKernel(
   before: readonly StepProfile[],
   after: readonly StepProfile[],
   steps: number,
+  peaks: Peaks | undefined,
 ): readonly KernelTime[] {
-  const sums = new Map<string, { launches: number; nanoseconds: number }>();
-  after.forEach(({ kernel, nanoseconds }, index) => {
-    const sum = sums.get(kernel) ?? { launches: 0, nanoseconds: 0 };
+  const sums = new Map<string, Sum>();
+  after.forEach(({ kernel, nanoseconds, flops, products, bytes }, index) => {
+    const sum = sums.get(kernel) ?? { launches: 0, nanoseconds: 0, flops: 0, bytes: 0, products };
     sum.launches++;
-    sum.nanoseconds += nanoseconds - before[index]!.nanoseconds;
+    sum.nanoseconds += (nanoseconds - before[index]!.nanoseconds) / steps;
+    sum.flops += flops;
+    sum.bytes += bytes;
     sums.set(kernel, sum);
   });
-  const total = [...sums.values()].reduce((sum, { nanoseconds }) => sum + nanoseconds, 0);
+  const total = [...sums.values()].reduce((all, { nanoseconds }) => all + nanoseconds, 0);
   return [...sums]
-    .map(([kernel, { launches, nanoseconds }]) => ({
+    .map(([kernel, sum]) => ({
       kernel,
-      launches,
-      milliseconds: nanoseconds / 1e6 / steps,
-      share: total === 0 ? 0 : nanoseconds / total,
+      launches: sum.launches,
+      milliseconds: sum.nanoseconds / 1e6,
+      share: total === 0 ? 0 : sum.nanoseconds / total,
+      gflops: sum.flops === 0 ? null : sum.flops / sum.nanoseconds,
+      gigabytes: sum.bytes / sum.nanoseconds,
+      ofPeak: peaks === undefined ? null : shareOfPeak(sum, peaks),
     }))
     .sort((a, b) => b.milliseconds - a.milliseconds);
+}
+
+/** All launches of a kernel in one step of training. */
+interface Sum {
+  launches: number;
+  nanoseconds: number;
+  flops: number;
+  bytes: number;
+  readonly products: StepProfile["products"];
+}
+
+function shareOfPeak({ nanoseconds, flops, bytes, products }: Sum, { gflops, gigabytes }: Peaks): number {
+  const least = Math.max(flops / (products === "bf16" ? gflops.bf16 : gflops.f32), bytes / gigabytes);
+  return least / nanoseconds;
 }
 
 /** Numbers in [-0.5, 0.5) without pattern; what they are does not change the time. */

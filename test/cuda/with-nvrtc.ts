@@ -8,6 +8,7 @@ import { Diagnostic } from "../../contract/diagnostic.ts";
 import type { Arch, PlanKernel } from "../../contract/plan.ts";
 import { buildCubins, type CubinRequest, type Cubins } from "../../runtime/devices/cuda/cubins.ts";
 import { openNvrtc, type Nvrtc } from "../../runtime/devices/cuda/nvrtc.ts";
+import { NO_WORK } from "../device/small-plans.ts";
 
 const found = await openNvrtc().catch((error: unknown) => {
   if (error instanceof Diagnostic) return undefined;
@@ -48,6 +49,7 @@ export function kernelOf(symbol: string, body: string, { include = "prelude.cuh"
   ];
   return {
     ...{ symbol, formula: "x := what the test wants", source: source.join("\n"), phases: [`${symbol}_0`] },
+    work: NO_WORK,
     gpu: { phases: [{ threads: 128, sharedBytes: 0 }], tensorMaps: [] },
   };
 }

@@ -68,7 +68,7 @@ describe("what cannot be had is refused", () => {
 
 test("the system is asked for tile registers, and grants them where the processor has some", async () => {
   const toolchain = await findToolchain();
-  const cache = await openCacheFolder(temporaryFolder(), () => {});
+  const cache = await openCacheFolder(temporaryFolder(), () => undefined);
   const host = await openHost(await buildHost({ cache, toolchain, prelude, jobs: 1 }, hostSource));
   const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
   expect(host.permitTiles()).toBe(flags.split(" ").includes("amx_tile"));

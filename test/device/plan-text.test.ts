@@ -134,9 +134,9 @@ describe("the text of a plan", () => {
   });
 
   test("another version is named, with what to do", async () => {
-    const error = await diagnosticOf(() => parsePlan(printPlan(small).replace('"version":1', '"version":2')));
+    const error = await diagnosticOf(() => parsePlan(printPlan(small).replace('"version":2', '"version":3')));
     expect(error.message).toBe(
-      "plan: the plan has version 2, this runtime reads version 1\n" +
+      "plan: the plan has version 3, this runtime reads version 2\n" +
         "  fix: compile the model again with the soracc that runs it",
     );
   });

@@ -1,6 +1,6 @@
 /** The small plans as CUDA: the same programs, with kernels written by hand as the compiler writes them. */
 import type { Plan, PlanKernel, PlanProgram } from "../../contract/plan.ts";
-import { affine, smallPlan } from "./small-plans.ts";
+import { affine, NO_WORK, smallPlan } from "./small-plans.ts";
 
 const THREADS = 32;
 
@@ -36,6 +36,7 @@ export function cudaKernel(
       "}  // namespace soracc\n",
     ].join("\n"),
     phases,
+    work: NO_WORK,
     gpu: { phases: bodies.map(() => ({ threads: THREADS, sharedBytes: 0 })), tensorMaps: [] },
   };
 }

@@ -1,7 +1,8 @@
 /** Plans written by hand, with kernels written by hand, for the tests of the device. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Plan, PlanBuffer, PlanKernel, PlanProgram, PlanStep, Port } from "../../contract/plan.ts";
+import type { KernelWork, Plan, PlanBuffer, PlanKernel, PlanProgram, PlanStep, Port } from "../../contract/plan.ts";
+import { PLAN_VERSION } from "../../contract/plan.ts";
 import type { DType } from "../../contract/dtype.ts";
 import type { Size } from "../../contract/size.ts";
 
@@ -15,6 +16,8 @@ export const prelude = {
   "prelude.hpp": '#include "launch.hpp"\n#include <math.h>\n#include <time.h>\n',
 };
 
+export const NO_WORK: KernelWork = { flops: 0, products: "f32", bytes: 0 };
+
 export function kernel(symbol: string, formula: string, ...bodies: readonly string[]): PlanKernel {
   const phases = bodies.map((_, index) => `${symbol}_${index}`);
   const functions = bodies.map(
@@ -25,6 +28,7 @@ export function kernel(symbol: string, formula: string, ...bodies: readonly stri
     formula,
     source: `// ${symbol}: ${formula}\n#include "prelude.hpp"\n${functions.join("\n")}`,
     phases,
+    work: NO_WORK,
   };
 }
 
@@ -114,7 +118,7 @@ export const plan = (
   programs: Readonly<Record<string, PlanProgram>>,
   rest: Partial<Plan> = {},
 ): Plan => ({
-  version: 1,
+  version: PLAN_VERSION,
   model: { name: "small", config: {}, preset: undefined, recipe: {} },
   target: "cpu",
   precision: "f32",

@@ -9,6 +9,7 @@ import { toSize, type Dim } from "../../compiler/graph/dim.ts";
 import { generate } from "../../compiler/targets/cuda/target.ts";
 import { runOnMachine, type Grid, type Ground } from "../gpu/machine.ts";
 import { expectedOf, firstMistake, prepare, type Case, type Tolerance } from "./harness.ts";
+import { NO_WORK } from "../device/small-plans.ts";
 
 export interface GpuOptions {
   readonly arch: Arch;
@@ -30,6 +31,7 @@ export async function gpuMistakesOf(
   const kernels = generated.map(({ symbol, source, phases }, i): PlanKernel => ({
     ...{ symbol, source, formula: cases[i]!.kernel.formula },
     phases: phases.map((phase) => phase.symbol),
+    work: NO_WORK,
   }));
   const prepared = cases.map((one, i) => prepare(one, generated[i]!, 1));
   const starts: number[] = [];

@@ -2,6 +2,7 @@
 import { Diagnostic } from "../../contract/diagnostic.ts";
 import type { TensorMapRequest } from "../../runtime/devices/bound/launches.ts";
 import { runOnMachine, type Grid } from "../gpu/machine.ts";
+import { NO_WORK } from "../device/small-plans.ts";
 
 const PAGE = 4096;
 
@@ -71,7 +72,7 @@ export async function runKernel(written: Written, seed = 0, signal?: AbortSignal
     return Buffer.concat([...encoded, Buffer.from(addresses.buffer)]);
   };
   const after = await runOnMachine({
-    kernels: [{ symbol: "k", formula: "", source: sourceOf(written), phases: ["k_0"] }],
+    kernels: [{ symbol: "k", formula: "", source: sourceOf(written), phases: ["k_0"], work: NO_WORK }],
     grids: [{ kernel: 0, phase: 0, blocks, threads, sharedBytes, buffers, argumentsOn }],
     ...{ memory, seed, signal },
   });

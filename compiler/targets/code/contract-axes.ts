@@ -5,7 +5,7 @@
  * The micro-kernel reads `left` element by element and `right` in vectors along n, so the two sides are not alike. The
  * product is: where it costs less, m and n change places.
  */
-import { isFloat, type DType } from "../../../contract/dtype.ts";
+import { isFloat } from "../../../contract/dtype.ts";
 import { evaluateSize } from "../../../contract/size.ts";
 import { multiply, ONE, staticValue, symbolsOf, toSize, ZERO, type Dim } from "../../graph/dim.ts";
 import { collapse, elementsOf } from "../../kernels/collapse.ts";
@@ -211,18 +211,6 @@ function sideOf(
     const single = axes[own].length <= 1 && axes.k.length <= 1;
     return stored && single && addressing(access).length === 0 ? position : undefined;
   }
-}
-
-/** The 16-bit type that the values of both sides have, as far as their outermost operations tell. */
-export function narrowProduct(kernel: ContractKernel): "bf16" | "f16" | undefined {
-  const [left, right] = [rootOf(kernel, kernel.left), rootOf(kernel, kernel.right)];
-  return left === right && (left === "bf16" || left === "f16") ? left : undefined;
-}
-
-function rootOf(kernel: ContractKernel, value: Expression): DType | undefined {
-  if (value.kind === "call") return value.name === "bf16" || value.name === "f16" ? value.name : undefined;
-  const access = value.kind === "variable" ? /^a(\d+)$/.exec(value.name) : null;
-  return access === null ? undefined : kernel.operands[kernel.accesses[Number(access[1])]!.operand]!.dtype;
 }
 
 /** A size to decide by, where the program leaves it open: samples are few, what they are made of is much. */

@@ -170,12 +170,16 @@ export function bindProgram(request: BindRequest): DroppableProgram {
     },
     profile(): readonly StepProfile[] {
       const nanoseconds = main.profile();
-      return steps.map((step, index) => ({
-        step: stepNumbers[index]!,
-        kernel: plan.kernels[step.kernel]!.symbol,
-        origin: step.origin,
-        nanoseconds: nanoseconds[index]!,
-      }));
+      return steps.map((step, index) => {
+        const { symbol, work } = plan.kernels[step.kernel]!;
+        return {
+          step: stepNumbers[index]!,
+          kernel: symbol,
+          origin: step.origin,
+          nanoseconds: nanoseconds[index]!,
+          ...{ flops: evaluate(work.flops), products: work.products, bytes: evaluate(work.bytes) },
+        };
+      });
     },
     drop() {
       idle("dropping it");

@@ -108,4 +108,29 @@ inline void block(bool two_rows, bool two_columns, int64_t steps, const bf16* a,
 
 #endif
 
+// What the tiles can do at most: products of what is in them. Returns how many floating point operations that was.
+inline double peak_products(int64_t times, float* out) {
+  const Session session;
+  alignas(64) bf16 zeros[16 * 32] = {};
+#if SORACC_AMX == 2
+  for (int64_t i = 0; i < times; ++i) block(false, false, 1, zeros, 32, zeros, 16, out, 16, true);
+  return 2.0 * 16 * 16 * 32 * double(times);
+#else
+  SORACC_TILE_LOAD(4, zeros, 64);
+  SORACC_TILE_LOAD(6, zeros, 64);
+  SORACC_TILE_ZERO(0);
+  SORACC_TILE_ZERO(1);
+  SORACC_TILE_ZERO(2);
+  SORACC_TILE_ZERO(3);
+  for (int64_t i = 0; i < times; ++i) {
+    SORACC_TILE_PRODUCTS(0, 4, 6);
+    SORACC_TILE_PRODUCTS(1, 4, 6);
+    SORACC_TILE_PRODUCTS(2, 4, 6);
+    SORACC_TILE_PRODUCTS(3, 4, 6);
+  }
+  SORACC_TILE_STORE(0, out, 64);
+  return 4 * 2.0 * 16 * 16 * 32 * double(times);
+#endif
+}
+
 }  // namespace soracc::tile::amx
