@@ -19,6 +19,9 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = dirname(dirname(files.realpathSync(fileURLToPath(import.meta.url))));
 const sourceFolders = ["compiler", "contract", "runtime", "templates"];
+// Bundled are packages of many small files, which take longer to find than to run: chevrotain and zod. Packages that are
+// native, or older than import, stay where they are.
+const packages = ["cli-progress", "commander", "esbuild", "gifenc", "handlebars", "koffi", "pino", "pngjs"];
 const debug = process.env["SORACC_DEBUG"] === "1";
 
 /** Something the user can put right: printed without a stack. */
@@ -157,7 +160,7 @@ async function bundle(folder, name) {
       format: "esm",
       platform: "node",
       target: "node20",
-      packages: "external",
+      external: packages, // those that are not bundled
       alias: { soracc: language },
       sourcemap: true,
       sourcesContent: false,

@@ -73,12 +73,14 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
     const { plan, kernels } = await build(text, options, trace?.onPass);
     return { plan, estimate: estimate(plan, kernels, batchOf(plan)) ?? null };
   };
-  const { plan, packed, estimate: estimated, kept } = await keptPlan(text, options, make, trace === undefined);
+  const { emitBinary, partsOfBinary } = await import("../emit/emit.ts");
+  // What every binary carries is put together, by another process, while the plan is made.
+  const [draft, parts] = await Promise.all([keptPlan(text, options, make, trace === undefined), partsOfBinary(root)]);
+  const { plan, packed, estimate: estimated, kept } = draft;
   const seconds = (performance.now() - started) / 1000;
   const files = trace?.finish(plan);
   const output = options.output ?? `./${plan.model.name}`;
   checkPlace(resolve(output), force);
-  const { emitBinary } = await import("../emit/emit.ts");
   const gpu = plan.target === "cuda" ? await (await import("./compile/gpu-report.ts")).compileForGpu(plan, root) : null;
   const facts = {
     ...{ output, model: plan.model.name, preset: plan.model.preset ?? null, precision: plan.precision },
@@ -89,9 +91,10 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
     trace: options.trace === undefined ? null : { folder: options.trace, files: files ?? 0 },
     gpu,
   };
-  const bytes = await emitBinary({
+  const bytes = emitBinary({
     plan,
     packed,
+    parts,
     output: resolve(output),
     root,
     about: aboutBinary(facts, plan),

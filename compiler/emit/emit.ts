@@ -1,7 +1,7 @@
 /** A plan becomes one executable file. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Packed } from "../../contract/payload.ts";
+import type { Addon, Packed } from "../../contract/payload.ts";
 import type { Plan } from "../../contract/plan.ts";
 import { binaryText } from "./binary-text.ts";
 import { bundleRuntime } from "./bundle-runtime.ts";
@@ -14,6 +14,7 @@ export interface EmitRequest {
   readonly plan: Plan;
   /** The same, as the binary carries it. */
   readonly packed: Packed;
+  readonly parts: BinaryParts;
   readonly output: string;
   /** Where the package lies: templates, runtime sources, node_modules. */
   readonly root: string;
@@ -23,18 +24,29 @@ export interface EmitRequest {
   readonly force: boolean;
 }
 
-/** Returns the bytes written. @throws Diagnostic when the file cannot be written or koffi's addon is missing */
-export async function emitBinary({ plan, packed, output, root, about, force }: EmitRequest): Promise<number> {
-  const runtime = await bundleRuntime(root);
+/** What does not depend on the model. */
+export interface BinaryParts {
+  readonly runtime: string;
+  readonly addons: readonly Addon[];
+}
+
+/** @throws Diagnostic when koffi's addon is missing */
+export async function partsOfBinary(root: string): Promise<BinaryParts> {
+  const [runtime, addons] = await Promise.all([bundleRuntime(root), nativeAddons(root)]);
+  return { runtime, addons };
+}
+
+/** Returns the bytes written. @throws Diagnostic when the file cannot be written */
+export function emitBinary({ plan, packed, parts, output, root, about, force }: EmitRequest): number {
   const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { readonly version: string };
   const text = binaryText({
     about,
-    runtime,
+    runtime: parts.runtime,
     payload: {
       soracc: manifest.version,
       plan: packed,
       ...(plan.target === "cuda" ? { prelude: cudaSources(root).prelude } : nativeSources(root)),
-      addons: nativeAddons(root),
+      addons: parts.addons,
     },
   });
   return writeBinary(output, text, force);

@@ -15,18 +15,16 @@ const FOLDERS: readonly { readonly libc: Addon["libc"]; readonly folder: (os: st
 ];
 
 /** @throws Diagnostic when the package is not installed for this machine */
-export function nativeAddons(root: string): readonly Addon[] {
+export async function nativeAddons(root: string): Promise<readonly Addon[]> {
   const [os, cpu] = [platform(), arch()];
   const name = `@koromix/koffi-${os}-${cpu}`;
-  const found: Addon[] = [];
   const home = packageFolder(root, name);
-  for (const { libc, folder } of home === undefined ? [] : FOLDERS) {
-    const inside = folder(os, cpu);
-    const path = join(home ?? "", inside, "koffi.node");
-    if (inside === "" || !existsSync(path)) continue;
-    found.push({ platform: os, arch: cpu, libc, ...pack(readFileSync(path)) });
-  }
-  if (found.length > 0) return found;
+  const found = (home === undefined ? [] : FOLDERS)
+    .filter(({ folder }) => folder(os, cpu) !== "")
+    .map(({ libc, folder }) => ({ libc, path: join(home!, folder(os, cpu), "koffi.node") }))
+    .filter(({ path }) => existsSync(path))
+    .map(async ({ libc, path }) => ({ platform: os, arch: cpu, libc, ...(await pack(readFileSync(path))) }));
+  if (found.length > 0) return Promise.all(found);
   throw new Diagnostic({
     kind: "install",
     message: `the package ${name}, which every training binary carries, is not installed`,

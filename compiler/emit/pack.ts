@@ -1,9 +1,12 @@
 /** Bytes to text that fits into a script. */
 import { createHash } from "node:crypto";
-import { gzipSync } from "node:zlib";
+import { promisify } from "node:util";
+import { gzip } from "node:zlib";
 import type { Packed } from "../../contract/payload.ts";
 
-export const pack = (bytes: Uint8Array): Packed => ({
-  gzip: gzipSync(bytes, { level: 6 }).toString("base64"),
+const compress = promisify(gzip);
+
+export const pack = async (bytes: Uint8Array): Promise<Packed> => ({
+  gzip: (await compress(bytes, { level: 6 })).toString("base64"),
   sha256: createHash("sha256").update(bytes).digest("hex"),
 });

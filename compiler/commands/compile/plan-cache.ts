@@ -49,7 +49,8 @@ export async function keptPlan(
   let made: KeptPlan | undefined;
   const makeNow = async (): Promise<KeptPlan> => {
     const draft = await make();
-    return (made = { ...draft, packed: pack(new TextEncoder().encode(printPlan(draft.plan))), kept: false });
+    const packed = await pack(new TextEncoder().encode(printPlan(draft.plan)));
+    return (made = { ...draft, packed, kept: false });
   };
   if (!mayBeKept || build === undefined || !text.isClosed) return makeNow();
   const { preset, set, parallel, target, arch, precision } = options;
