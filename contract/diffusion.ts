@@ -152,16 +152,12 @@ const TABLES: Readonly<Record<Sampler, Readonly<Record<string, (schedule: Gaussi
 
 /**
  * The tables of `sample.ddpm`, `sample.ddim` or `sample.euler` for a number of steps (or a spacing, see
- * `respacedTimesteps`), in the order in which the steps run: noise first.
+ * `respacedTimesteps`), in the order in which the steps run: noise first. `timeShift` is that of a flow.
  */
-export function samplerTables(
-  sampler: Sampler,
-  spacing: number | string,
-  diffusionSteps: number = DIFFUSION_STEPS,
-): SamplerTables {
-  if (sampler === "euler") return eulerTables(Number(spacing));
-  const base = gaussianSchedule(linearBetas(diffusionSteps));
-  const schedule = respacedSchedule(base, respacedTimesteps(spacing, diffusionSteps));
+export function samplerTables(sampler: Sampler, spacing: number | string, timeShift = 1): SamplerTables {
+  if (sampler === "euler") return eulerTables(Number(spacing), timeShift);
+  const base = gaussianSchedule(linearBetas(DIFFUSION_STEPS));
+  const schedule = respacedSchedule(base, respacedTimesteps(spacing, DIFFUSION_STEPS));
   const count = schedule.timesteps.length;
   return Object.fromEntries(
     Object.entries(TABLES[sampler]).map(([name, value]) => [
@@ -171,13 +167,20 @@ export function samplerTables(
   );
 }
 
-/** Time runs from 1 (noise) to 0 (data) in equal parts. */
-function eulerTables(steps: number): SamplerTables {
+/** Time runs from 1 (noise) to 0 (data) in equal parts, which are then shifted. */
+function eulerTables(steps: number, timeShift: number): SamplerTables {
   if (!Number.isInteger(steps) || steps < 1) {
     throw spacingMistake(`Euler's method takes a whole number of steps, not ${steps}`, "give 1 or more steps");
   }
+  const time = (i: number): number => shiftTime(1 - i / steps, timeShift);
   return {
-    timestep: Float64Array.from({ length: steps }, (_, i) => 1 - i / steps),
-    timestepDelta: new Float64Array(steps).fill(-1 / steps),
+    timestep: Float64Array.from({ length: steps }, (_, i) => time(i)),
+    timestepDelta: Float64Array.from({ length: steps }, (_, i) => time(i + 1) - time(i)),
   };
 }
+
+/**
+ * A time of a flow, moved towards noise by a shift above 1 (Esser et al., "Scaling rectified flow transformers", 2024):
+ * the more pixels say the same, the more noise it takes until the large things are open, and there they are decided.
+ */
+export const shiftTime = (t: number, shift: number): number => (shift * t) / (1 + (shift - 1) * t);

@@ -27,6 +27,10 @@ const settings = {
   /** The published table over the flat token number, or where a token really is: frame, row and column. */
   positions: sora.choice("table", "3d"),
   process: sora.choice("ddpm", "flow"),
+  /** What the network of a flow says: the way from data to noise, or the data itself. */
+  predicts: sora.choice("velocity", "data"),
+  /** Of a flow: above 1, more of training and of sampling is spent near noise. */
+  timeShift: sora.number(1, 0.01),
   lossMean: sora.choice("padded", "valid"),
 };
 
@@ -36,8 +40,10 @@ const isPooled = ({ conditioning }: Config): boolean => conditioning === "adaln"
 const projectsText = ({ conditioning }: Config): boolean => conditioning === "adaln" || conditioning === "token-concat";
 const ATTENDS = { adaln: "self", "token-concat": "self", "cross-attn": "text", "self-cross": "both" } as const;
 
-const processOf = ({ process, learnSigma, lossMean }: Config): sora.Process =>
-  process === "ddpm" ? sora.gaussianDiffusion({ learnSigma, lossMean }) : sora.rectifiedFlow({ lossMean });
+const processOf = ({ process, predicts, timeShift, learnSigma, lossMean }: Config): sora.Process =>
+  process === "ddpm"
+    ? sora.gaussianDiffusion({ learnSigma, lossMean })
+    : sora.rectifiedFlow({ lossMean, predicts, timeShift });
 
 interface Inputs {
   readonly x: Tensor;
@@ -99,19 +105,20 @@ export default model({
     "XL/2": { ...XL, patch: 2 },
     "XL/4": { ...XL, patch: 4 },
     "XL/8": { ...XL, patch: 8 },
-    // Small videos of moving shapes, learned in minutes on a CPU.
+    // Small videos of moving shapes, learned in minutes on a CPU. A token is a whole frame of 24x24: minutes do not teach
+    // small patches to agree on one shape. Such a patch has more numbers than the network is wide, so it says the data.
     demo: {
-      ...{ conditioning: "adaln", hidden: 160, depth: 4, heads: 2, patch: 4, channels: 3, textDim: 64 },
-      ...{ positions: "3d", process: "flow", lossMean: "valid" },
+      ...{ conditioning: "adaln", hidden: 256, depth: 4, heads: 4, patch: 24, channels: 3, textDim: 64 },
+      ...{ positions: "3d", process: "flow", predicts: "data", timeShift: 4, lossMean: "valid" },
       train: {
         optimizer: sora.adamW({ rate: 2e-3, betas: [0.9, 0.99] }),
-        ...{ warmup: 30, clip: 1, batch: 12, ema: 0.99, precision: "f32" },
+        ...{ warmup: 30, clip: 1, batch: 48, ema: 0.99, precision: "bf16" },
       },
-      sample: { steps: 20, guidance: 3 },
+      sample: { steps: 20, guidance: 2 },
     },
   },
 
-  checks: ({ hidden, heads, mlpRatio, positions }) => [
+  checks: ({ hidden, heads, mlpRatio, positions, process, predicts, timeShift }) => [
     [hidden % heads === 0, `hidden ${hidden} cannot be shared by ${heads} heads`, "choose heads that divide hidden"],
     [
       Number.isInteger(hidden * mlpRatio),
@@ -122,6 +129,11 @@ export default model({
       positions === "3d" || hidden % 4 === 0,
       `the position table cannot have ${hidden} channels`,
       "use a multiple of 4",
+    ],
+    [
+      process === "flow" || (predicts === "velocity" && timeShift === 1),
+      "predicts and timeShift belong to a flow, and process is ddpm",
+      "add --set process=flow, or leave them out",
     ],
     [positions === "table" || hidden % 2 === 0, `positions cannot have ${hidden} channels`, "use an even number"],
   ],
@@ -146,7 +158,7 @@ export default model({
     });
   },
 
-  facts: ({ process }) => ({ process }),
+  facts: ({ process, timeShift }) => ({ process, timeShift }),
   train: { optimizer: sora.adam({ rate: 1e-4 }), schedule: "cosine", ema: 0.9999, textDropout: 0.1, precision: "bf16" },
   sample: { steps: 250, guidance: 4 },
   parallel: sora.mesh("data=1"),

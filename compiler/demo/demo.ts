@@ -42,10 +42,10 @@ export interface DemoResult {
   readonly totals: Totals;
 }
 
-/** Enough for colours; shapes and directions need a few times as many: see docs/measurements.md. */
-export const RECIPE_STEPS = 700;
+/** Enough for colours, directions and one shape: see docs/measurements.md. */
+export const RECIPE_STEPS = 2500;
 
-export const RECIPE_CLIPS = 256;
+export const RECIPE_CLIPS = 512;
 /** So many clips are read back and measured before training. */
 const CHECKED = 16;
 /** Samples are tiny: their files are enlarged so that players show something. */

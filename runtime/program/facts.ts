@@ -7,6 +7,7 @@ import { programNamed } from "./fill.ts";
 
 const recipeSchema = z.looseObject({
   process: z.enum(["ddpm", "flow"]).optional(),
+  timeShift: z.number().positive().optional(),
   train: z.looseObject({ batch: z.int().positive().optional() }).optional(),
   sample: z
     .looseObject({
@@ -23,6 +24,8 @@ export interface Recipe {
   readonly sampler: Sampler | undefined;
   readonly steps: number;
   readonly guidance: number;
+  /** Of a flow: see `shiftTime`. */
+  readonly timeShift: number;
 }
 
 /** @throws Diagnostic when the plan's recipe is of another form */
@@ -36,13 +39,14 @@ export function recipeOf({ model }: Plan): Recipe {
       fix: "compile the model again",
     });
   }
-  const { process, train, sample } = parsed.data;
+  const { process, timeShift, train, sample } = parsed.data;
   const isFlow = process === "flow" || sample?.sampler === "euler";
   return {
     batch: train?.batch ?? 2,
     sampler: sample?.sampler,
     steps: sample?.steps ?? (isFlow ? 20 : 250),
     guidance: sample?.guidance ?? 4,
+    timeShift: timeShift ?? 1,
   };
 }
 

@@ -132,7 +132,7 @@ export function openSampler({ loaded, parameters, encoder }: SamplingModel): Vid
       const [rows, columns] = [size.height / patch, size.width / patch];
       const tokens = size.frames * rows * columns;
       const batch = prompts.length;
-      const tables = Object.entries(samplerTables(sampler, steps));
+      const tables = Object.entries(samplerTables(sampler, steps, recipeOf(loaded.plan).timeShift));
       const sources = {
         ...conditionSources({
           ...{ batch, tokens },

@@ -47,11 +47,12 @@ test("the published presets have the published sizes", () => {
 
 test("the demo preset brings its recipe along", () => {
   const { config, recipe } = traceModel(dit, { preset: "demo", set: ["train.rate=3e-4", "train.betas=0.8,0.9"] });
-  expect(config).toMatchObject({ conditioning: "adaln", hidden: 160, positions: "3d", process: "flow" });
+  expect(config).toMatchObject({ conditioning: "adaln", hidden: 256, positions: "3d", process: "flow" });
   expect(recipe).toMatchObject({
     process: "flow",
-    train: { optimizer: "adamw", rate: 3e-4, betas: [0.8, 0.9], clip: 1, warmup: 30, batch: 12, ema: 0.99 },
-    sample: { sampler: "euler", steps: 20, guidance: 3 },
+    timeShift: 4,
+    train: { optimizer: "adamw", rate: 3e-4, betas: [0.8, 0.9], clip: 1, warmup: 30, batch: 48, ema: 0.99 },
+    sample: { sampler: "euler", steps: 20, guidance: 2 },
   });
 });
 

@@ -27,7 +27,7 @@ import {
 import { build } from "../../compiler/language/mistake.ts";
 import { erf } from "../../compiler/notation/arithmetic.ts";
 import { gaussianSchedule, linearBetas } from "../../contract/diffusion.ts";
-import { Tensor as TensorClass } from "../../compiler/language/tensor.ts";
+import { formula, Tensor as TensorClass } from "../../compiler/language/tensor.ts";
 import { gradients } from "../../compiler/passes/differentiate.ts";
 import { arenaFor, differenceError, run, tracedProgram, tracedPrograms, valuesFor, type Values } from "./models.ts";
 
@@ -219,6 +219,10 @@ describe("losses", () => {
     test(`flow, mean over ${lossMean}`, () => {
       small(lossErrors(rectifiedFlow({ lossMean }), [0.25, 0.9]));
     });
+
+    test(`flow whose network predicts the data, mean over ${lossMean}`, () => {
+      small(lossErrors(rectifiedFlow({ lossMean, predicts: "data" }), [0.25, 0.9]));
+    });
   }
 
   /** The bound of a free tensor: prediction = x_t * 0 + parameters, so that its variance half can be moved alone. */
@@ -299,6 +303,21 @@ describe("losses", () => {
     });
     const computed = run(gradient, valuesFor(gradient, SIZES, { t: [0, 300] }), SIZES)["epsilon"]!;
     expect([...computed].every((value) => value === 0)).toBe(true);
+  });
+
+  test("a flow's loss is that of the velocity, whatever the network predicts", () => {
+    const lossOf = (predicts: "velocity" | "data", predict: (noisy: Tensor, t: Tensor) => Tensor) => {
+      const process = rectifiedFlow({ lossMean: "valid", predicts });
+      const inputs = { x: video, t: process.time, noise: video };
+      const program = tracedProgram(inputs, (tensors) => process.loss({ ...tensors, mask: undefined }, predict));
+      return run(program, valuesFor(program, SIZES, { t: [0.01, 0.8] }), SIZES)["loss"]!;
+    };
+    const guess = (noisy: Tensor): Tensor => noisy.mul(0.5);
+    const velocity = lossOf("velocity", (noisy, t) =>
+      formula("(noisy - guess) / max(t, 0.05)", { noisy, guess: guess(noisy), t }),
+    );
+    const data = lossOf("data", guess);
+    data.forEach((value, i) => expect(value).toBeCloseTo(velocity[i]!, 10));
   });
 
   test("a padded token cannot reach the loss, even as NaN", () => {

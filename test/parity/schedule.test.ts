@@ -54,6 +54,13 @@ test("tables run from noise to data", () => {
   expect([...samplerTables("euler", 4)["timestepDelta"]!]).toEqual([-0.25, -0.25, -0.25, -0.25]);
 });
 
+test("shifted times of a flow keep their ends, lie nearer to noise, and add up to the whole way", () => {
+  const { timestep, timestepDelta } = samplerTables("euler", 4, 3);
+  expect([...timestep!]).toEqual([1, 0.9, 0.75, 0.5]);
+  expect(timestepDelta!.reduce((sum, delta) => sum + delta, 0)).toBeCloseTo(-1, 12);
+  timestepDelta!.forEach((delta, i) => expect(timestep![i]! + delta).toBeCloseTo(timestep![i + 1] ?? 0, 12));
+});
+
 test.each([
   ["0", "a section of 1000 times cannot be sampled in 0 steps"],
   [1001, "a section of 1000 times cannot be sampled in 1001 steps"],
