@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
 import { Command, CommanderError, Option } from "commander";
+import { median } from "./median.ts";
 import { casesOf, SUITES, type Case, type Suite } from "./cases.ts";
 import { work } from "./worker.ts";
 
@@ -36,6 +37,8 @@ interface Result {
   readonly ratio: number | null;
   readonly ours_peak_mib: number;
   readonly peer_peak_mib: number | null;
+  /** Of matrix products: ours beside the most this processor can do. Null elsewhere. */
+  readonly ours_of_peak: number | null;
   readonly ours: string;
   readonly peer: string | null;
 }
@@ -86,7 +89,8 @@ export async function main(words: readonly string[], root: string): Promise<numb
 }
 
 function describe(suite: Suite, result: Result): string {
-  const ours = `${suite} ${result.case}: ${result.ours_ms.toFixed(2)} ms, ${result.ours_peak_mib.toFixed(0)} MiB`;
+  const share = result.ours_of_peak === null ? "" : `, ${(result.ours_of_peak * 100).toFixed(0)} % of peak`;
+  const ours = `${suite} ${result.case}: ${result.ours_ms.toFixed(2)} ms, ${result.ours_peak_mib.toFixed(0)} MiB${share}`;
   if (result.peer_ms === null) return ours;
   const peer = `${result.peer ?? ""} ${result.peer_ms.toFixed(2)} ms, ${result.peer_peak_mib?.toFixed(0) ?? "?"} MiB`;
   return `${ours}; ${peer}; ${result.ratio?.toFixed(2) ?? "?"} times as fast`;
@@ -113,20 +117,21 @@ async function measure(one: Case, root: string, { runs, peer, python }: Options)
   }
   const ours_ms = median(times);
   const peer_ms = other === undefined ? null : median(peerTimes);
+  const last = (await ours.end())!;
   return {
     ...{ case: one.name, ours_ms, peer_ms, ratio: peer_ms === null ? null : peer_ms / ours_ms },
-    ours_peak_mib: (await ours.end())!.peakMib!,
+    ours_peak_mib: last.peakMib!,
     peer_peak_mib: other === undefined ? null : (await theirs!.end())!.peakMib!,
+    ours_of_peak: last.ofPeak ?? null,
     ...{ ours: own.about, peer: other?.about ?? null },
   };
 }
-
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 interface Line {
   readonly about?: string;
   readonly ms?: number;
   readonly peakMib?: number;
+  readonly ofPeak?: number;
 }
 
 /** The other side of bench/worker.ts and bench/peer/worker.py. */

@@ -2,7 +2,7 @@
  * One case of the benchmark in a process of its own, as bench/peer/worker.py is for PyTorch. On standard output one JSON
  * object a line: first `about`, after the runs that warm up; then, for every line of standard input, the `ms` of one turn:
  * the median of as many runs as TURN holds, and at least of one; when the input ends, `peakMib`, the most memory this
- * process ever had.
+ * process ever had, and for products `ofPeak`, their share of the peak that this processor then has.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -14,11 +14,13 @@ import { nativeSources } from "../compiler/emit/native-sources.ts";
 import { readModel } from "../compiler/load-model.ts";
 import { CPU } from "../compiler/pipeline.ts";
 import { createCpuDevice } from "../runtime/devices/cpu/device.ts";
+import { measurePeaks } from "../runtime/devices/cpu/peaks.ts";
 import { builtInTextEncoder } from "../runtime/data/text.ts";
 import { bindFilled, createStates, scalarGiven } from "../runtime/program/fill.ts";
 import { loadPrograms } from "../runtime/program/load.ts";
 import { chooseSampler, openSampler, samplingPrograms } from "../runtime/sample/sampler.ts";
 import { prepareStep } from "../runtime/train/bench.ts";
+import { median } from "./median.ts";
 import type { Case, CompileCase, ModelCase, OperatorCase } from "./cases.ts";
 import { operatorsFor, prepareOperator } from "./operators.ts";
 
@@ -29,16 +31,21 @@ interface Prepared {
   readonly about: string;
   /** Resolves to milliseconds. */
   readonly run: () => Promise<number>;
+  /** The operations of a run, and the processor's peak in 10^9 of them a second; of products only. */
+  readonly judge?: () => Promise<{ readonly flops: number; readonly peak: number }>;
   readonly close: () => Promise<void>;
 }
 
 export async function work(one: Case, root: string): Promise<void> {
   const say = (facts: object): void => void process.stdout.write(`${JSON.stringify(facts)}\n`);
-  const { about, run, close } = await prepare(one, root);
+  const { about, run, judge, close } = await prepare(one, root);
   for (let i = 0; i < one.warmup; i++) await run();
   say({ about });
-  for await (const _ of createInterface({ input: process.stdin })) say({ ms: await turn(run) });
-  say({ peakMib: process.resourceUsage().maxRSS / 1024 });
+  const times: number[] = [];
+  for await (const _ of createInterface({ input: process.stdin })) say({ ms: times[times.push(await turn(run)) - 1] });
+  const peakMib = process.resourceUsage().maxRSS / 1024;
+  const judged = await judge?.();
+  say({ peakMib, ...(judged === undefined ? {} : { ofPeak: judged.flops / median(times) / 1e6 / judged.peak }) });
   await close();
 }
 
@@ -47,7 +54,7 @@ async function turn(run: () => Promise<number>): Promise<number> {
   const started = performance.now();
   do times.push(await run());
   while (performance.now() - started < TURN);
-  return times.sort((a, b) => a - b)[times.length >> 1]!;
+  return median(times);
 }
 
 function prepare(one: Case, root: string): Promise<Prepared> {
@@ -118,7 +125,11 @@ async function prepareProduct(one: OperatorCase): Promise<Prepared> {
     await prepared.close();
     await device.close();
   };
-  return { about: device.description, run: () => prepared.run(), close: end };
+  const judge = async (): Promise<{ flops: number; peak: number }> => {
+    const { gflops } = await measurePeaks(device);
+    return { flops: operator.flops, peak: precision === "bf16" ? gflops.bf16 : gflops.f32 };
+  };
+  return { about: device.description, run: () => prepared.run(), judge, close: end };
 }
 
 /** The training step of DiT-XL/2, from the model's text to kernels that can run; and how long `soracc --help` takes. */

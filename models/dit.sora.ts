@@ -111,7 +111,7 @@ export default model({
       ...{ conditioning: "adaln", hidden: 256, depth: 4, heads: 4, patch: 24, channels: 3, textDim: 64 },
       ...{ positions: "3d", process: "flow", predicts: "data", timeShift: 4, lossMean: "valid" },
       train: {
-        optimizer: sora.adamW({ rate: 2e-3, betas: [0.9, 0.99] }),
+        optimizer: sora.adamW({ rate: 1e-3, betas: [0.9, 0.99] }),
         ...{ warmup: 30, clip: 1, batch: 48, ema: 0.99, precision: "bf16" },
       },
       sample: { steps: 20, guidance: 2 },

@@ -43,7 +43,7 @@ export interface DemoResult {
 }
 
 /** Enough for colours, directions and one shape: see docs/measurements.md. */
-export const RECIPE_STEPS = 2500;
+export const RECIPE_STEPS = 2200;
 
 export const RECIPE_CLIPS = 512;
 /** So many clips are read back and measured before training. */

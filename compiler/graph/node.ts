@@ -160,6 +160,11 @@ export function makeNode(
   return node;
 }
 
+/** The identity of nodes that compute again what a member of a stack computed. */
+export const recomputedIdentity = (member: string): string => `again ${member}`;
+
+export const isRecomputed = (identity: string): boolean => identity.startsWith("again ");
+
 /** A text that is equal for equal operations, whatever the order of their fields. */
 export const operationKey = (operation: Operation): string => keyOf(operation);
 

@@ -8,6 +8,8 @@ import type { Node } from "./node.ts";
 export interface Origin {
   /** `blocks.3.attn`; empty outside components. */
   readonly path: string;
+  /** The member of a stack that it is inside of: `blocks.3`. Of stacks in stacks, the outermost one. */
+  readonly member?: string | undefined;
   /** The function of the language that the user called: `layerNorm`, `add`. Absent while the user's own code runs. */
   readonly what?: string;
   /** Found lazily: walking a stack is cheap, mapping it to the user's source is not. */

@@ -6,7 +6,7 @@
  */
 import { CompilerBug, Diagnostic } from "../../contract/diagnostic.ts";
 import { staticValue, ONE, type Dim, multiply } from "../graph/dim.ts";
-import type { Edge, Node } from "../graph/node.ts";
+import { isRecomputed, type Edge, type Node } from "../graph/node.ts";
 import { originOf } from "../graph/origin.ts";
 import type { Shape } from "../graph/shape.ts";
 import { literal } from "../notation/expression.ts";
@@ -155,8 +155,17 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
   };
   const identity = (shape: Shape, of: Group): Coordinate[] => shape.map((axis) => along(of.loops.get(axis.name) ?? -1));
 
+  /** What is computed again stays behind the first group that was opened for it: earlier, it would have to be kept. */
+  let earliest = 0;
+  const firstOf = new Map<string, number>();
+  const begin = ({ identity }: Node): void => {
+    if (!firstOf.has(identity)) firstOf.set(identity, groups.length);
+    earliest = isRecomputed(identity) ? firstOf.get(identity)! : 0;
+  };
+
   /** Whether everything a root reads is ready before `candidate` runs, or in its registers. */
   const fits = (candidate: Group, leaves: readonly Leaf[]): boolean =>
+    candidate.position >= earliest &&
     leaves.every((leaf) =>
       makers.get(leaf.edge.key) === candidate ? leaf.aligned : readyAfter(leaf.edge) < candidate.position,
     );
@@ -277,6 +286,7 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
   };
 
   for (const node of uses.nodes) {
+    begin(node);
     const { operation } = node;
     const { fuse } = operatorOf(node).traits;
     if (operation.op === "reduce") placeReduction(node);
@@ -294,6 +304,7 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
       }
     }
   }
+  earliest = 0;
   homes.finalCopies.forEach(placeCopy);
   return {
     groups,

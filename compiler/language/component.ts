@@ -4,7 +4,7 @@
  * runs in every program that uses it. Names nest: a layer "attn.to_q" inside "blocks.3" is "blocks.3.attn.to_q".
  */
 import { Diagnostic } from "../../contract/diagnostic.ts";
-import { asUser, checkName, entered, within } from "./place.ts";
+import { asMember, asUser, checkName, entered, within } from "./place.ts";
 
 /** What a component makes when it is given a name and its configuration. */
 export type Factory<Config, Inputs extends readonly unknown[], Output> = (
@@ -36,7 +36,11 @@ export function stack<Config, Inputs extends readonly unknown[], Output>(
   factory: Factory<Config, Inputs, Output>,
   config: Config,
 ): readonly ((...inputs: Inputs) => Output)[] {
-  return Array.from({ length: depth }, (_, i) => factory(`${name}.${i}`, config));
+  return Array.from({ length: depth }, (_, i) => {
+    const path = within(`${name}.${i}`);
+    const member = factory(`${name}.${i}`, config);
+    return (...inputs) => asMember(path, () => member(...inputs));
+  });
 }
 
 function noFunction(kind: string): Diagnostic {

@@ -56,7 +56,7 @@ export function placeOf(error: Captured): Location | undefined {
 export function entered<T>(what: string, body: () => T, path?: string): T {
   const outer = currentOrigin();
   if (outer.what !== undefined) return path === undefined ? body() : withOrigin({ ...outer, path }, body);
-  const origin: Origin = { path: path ?? outer.path, what, locate: capturePlace() };
+  const origin: Origin = { path: path ?? outer.path, member: outer.member, what, locate: capturePlace() };
   try {
     return withOrigin(origin, body);
   } catch (error) {
@@ -97,8 +97,14 @@ export const within = (name: string): string => [currentOrigin().path, name].fil
 
 /** Runs the user's code from within the language: below it, lines are the user's again. */
 export function asUser<T>(body: () => T, path: string = currentOrigin().path): T {
-  const { locate } = currentOrigin();
-  return withOrigin({ path, locate }, body);
+  const { locate, member } = currentOrigin();
+  return withOrigin({ path, member, locate }, body);
+}
+
+/** Runs a member of a stack; what it makes can be told from what other members make. */
+export function asMember<T>(path: string, body: () => T): T {
+  const outer = currentOrigin();
+  return withOrigin({ ...outer, member: outer.member ?? path }, body);
 }
 
 /** A mistake without a place gets one. */

@@ -23,6 +23,8 @@ export const TRAIN_SETTINGS = {
   /** Clips per step. */
   batch: count(2),
   precision: choice(...PRECISIONS),
+  /** What the backward pass computes again instead of keeping it: nothing, or all inside of each member of a stack. */
+  recompute: choice("none", "block"),
   /** Of f16, and of no effect otherwise: what the loss is multiplied by at first, for gradients that f16 can hold. */
   lossScale: number(2 ** 16, 1, 1e30),
   /** What multiplies the scale after `scaleInterval` steps in a row with a finite gradient … */

@@ -2,13 +2,17 @@
  * Products of bfloat16, which a machine multiplies in pairs, in tiles, or widened to floats: on this machine, as one with
  * AVX2 alone does it, and as one with AMX does it, whose tiles are then plain C++.
  */
-import { arch } from "node:os";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { arch, tmpdir } from "node:os";
+import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { call } from "../../compiler/notation/functions.ts";
 import { generate } from "../../compiler/targets/cpu/target.ts";
 import { casesOf, narrowHead, ROUNDING } from "./attention-cases.ts";
 import { acc, add, assemble, caseOf, read, recipes } from "./contract-cases.ts";
+import { runChild } from "../../runtime/devices/cpu/child.ts";
+import { findToolchain } from "../../runtime/devices/cpu/toolchain.ts";
 import { mistakesOf, type Case, type Machine } from "./harness.ts";
 
 const MACHINES: readonly (readonly [name: string, machine: Machine])[] = [
@@ -87,4 +91,30 @@ describe.skipIf(arch() !== "x64").each(MACHINES)("products of bf16 on %s", (_, m
   test("of any axes, prologues and epilogues", async () => {
     expect(await mistakesOf(random(), { relative: 1e-5, absolute: 1e-4 }, machine)).toEqual([]);
   });
+});
+
+/** The instructions themselves run where this machine has them; elsewhere they have to be ones that exist. */
+test.skipIf(arch() !== "x64")("kernels with AMX tiles compile and assemble", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "soracc-amx-"));
+  try {
+    const source = join(folder, "kernel.cpp");
+    writeFileSync(source, generate(products()[0]!.kernel).source);
+    const { command, kernelFlags } = await findToolchain({ ...process.env, SORACC_ISA: "portable" });
+    const [program, ...first] = command;
+    const flags = kernelFlags.filter((flag) => !flag.startsWith("-march"));
+    const includes = ["templates/cpu/prelude", "templates/prelude"].map((path) => `-I${path}`);
+    const words = [
+      "-march=sapphirerapids",
+      "-DSORACC_AMX=1",
+      ...includes,
+      "-c",
+      source,
+      "-o",
+      join(folder, "kernel.o"),
+    ];
+    const { code, stderr } = await runChild(program, [...first, ...flags, ...words]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });

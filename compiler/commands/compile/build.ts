@@ -96,6 +96,7 @@ export async function build(
     parameters: rangesOf(model.layout),
     programs: traced,
     precision,
+    recomputes: model.train?.recompute === "block",
     target,
     ...(onPass === undefined ? {} : { onPass }),
   });

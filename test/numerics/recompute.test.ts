@@ -1,0 +1,106 @@
+/** A backward pass that computes again what blocks computed: the same numbers, in less memory. */
+import { expect, test } from "vitest";
+import { recompute } from "../../compiler/passes/recompute.ts";
+import { simplify } from "../../compiler/passes/simplify.ts";
+import { isRecomputed, nodesOf, programEdges, type Program } from "../../compiler/graph/node.ts";
+import { traceModel, type TracedModel } from "../../compiler/language/trace-model.ts";
+import { loadModel } from "../../compiler/load-model.ts";
+import { compilePlan } from "../../compiler/pipeline.ts";
+import { elementsFrom } from "../../runtime/devices/elements.ts";
+import { arenaFor, run, valuesFor, type Values } from "../language/models.ts";
+import { cpu } from "./on-cpu.ts";
+import { elementsOf } from "./tensors-of.ts";
+
+const dit = await loadModel("models/dit.sora.ts");
+const SMALL = {
+  patch: 2,
+  channels: 2,
+  textDim: 6,
+  hidden: 16,
+  heads: 2,
+  maxPositions: 9,
+  mlpRatio: 2,
+  learnSigma: false,
+};
+const CONDITIONINGS = ["adaln", "cross-attn", "token-concat", "self-cross"] as const;
+const DEPTH = 6;
+
+const modelOf = (conditioning: string, depth: number): TracedModel =>
+  traceModel(dit, { config: { values: { ...SMALL, conditioning, depth }, source: { name: "this test" } } });
+
+function valuesOf(model: TracedModel, program: Program, sizes: Readonly<Record<string, number>>): Values {
+  const ones = (count: number): number[] => Array.from({ length: count }, () => 1);
+  const all: Values = {
+    ...{ parameters: arenaFor(model), step: [0], micro: [0], accumulation: [1], seed: [7] },
+    ...{ video_mask: ones(sizes["batch"]! * sizes["tokens"]!), text_mask: ones(sizes["batch"]! * 3) },
+  };
+  const names = new Set(program.inputs.map(({ node }) => (node.operation.op === "input" ? node.operation.name : "")));
+  const present = Object.fromEntries(Object.entries(all).filter(([name]) => names.has(name)));
+  return valuesFor(program, sizes, present);
+}
+
+const sizesOf = (program: Program, tokens: number): Record<string, number> => ({
+  ...{ batch: 2, tokens },
+  ...(program.inputs.some(({ shape }) => shape.some(({ name }) => name === "textTokens")) ? { textTokens: 3 } : {}),
+});
+
+test.each(CONDITIONINGS)("%s: the same loss and gradient, bit by bit, in the float64 interpreter", (conditioning) => {
+  const model = modelOf(conditioning, 2);
+  const kept = simplify(model.programs.get("accumulate")!());
+  const again = recompute(kept);
+  const clones = nodesOf(programEdges(again)).filter(({ identity }) => isRecomputed(identity));
+  const members = new Set(clones.map(({ identity }) => identity));
+  expect([...members].sort()).toEqual(["again blocks.0", "again blocks.1"]);
+  expect(clones.some(({ operation }) => operation.op === "attention")).toBe(true);
+  const sizes = sizesOf(kept, 5);
+  const values = valuesOf(model, kept, sizes);
+  expect(run(again, values, sizes)).toEqual(run(kept, values, sizes));
+});
+
+test("a program without a loss is left alone", () => {
+  const program = modelOf("adaln", 1).programs.get("update")!();
+  expect(recompute(program)).toBe(program);
+});
+
+test.each(CONDITIONINGS)(
+  "%s: on the CPU, the gradient stays, and a block needs less than a third of the memory",
+  async (conditioning) => {
+    const memory = async (
+      depth: number,
+      recomputes: boolean,
+    ): Promise<{ gradient: Float32Array; temporaries: number }> => {
+      const model = modelOf(conditioning, depth);
+      const program = model.programs.get("accumulate")!();
+      const facts = { name: "test", config: {}, preset: undefined, recipe: {} };
+      const { plan } = compilePlan({ model: facts, parameters: [], programs: [program], precision: "f32", recomputes });
+      const sizes = sizesOf(program, 150);
+      const values = valuesOf(model, program, sizes);
+      const loaded = await (await cpu()).load(plan);
+      const ports = plan.programs["accumulate"]!;
+      const state = new Map(
+        ports.state.map((port) => {
+          const buffer = loaded.createState(port.name, port.dtype, elementsOf(port, sizes));
+          buffer.write(elementsFrom(port.dtype, values[port.name]!));
+          return [port.name, buffer];
+        }),
+      );
+      const bound = loaded.bind("accumulate", sizes, state);
+      for (const port of ports.inputs) bound.write(port.name, elementsFrom(port.dtype, values[port.name]!));
+      await bound.run();
+      const result = { gradient: state.get("gradient")!.read() as Float32Array, temporaries: bound.memory.temporaries };
+      await loaded.close();
+      return result;
+    };
+    const kept = await memory(DEPTH, false);
+    const again = await memory(DEPTH, true);
+    const largest = kept.gradient.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    expect(largest).toBeGreaterThan(0);
+    again.gradient.forEach((value, i) => expect(Math.abs(value - kept.gradient[i]!)).toBeLessThan(2e-6 * largest));
+    // A block keeps about a dozen values of [batch, tokens, hidden]; with recomputation two: what goes in, what comes out.
+    const [perBlock, perBlockAgain] = [
+      (kept.temporaries - (await memory(1, false)).temporaries) / (DEPTH - 1),
+      (again.temporaries - (await memory(1, true)).temporaries) / (DEPTH - 1),
+    ];
+    expect(perBlockAgain).toBeLessThan(perBlock / 3);
+  },
+);
