@@ -156,7 +156,7 @@ function inPrecision({ inputs, body }: Operator, dtype: Precision): ProgramDefin
 }
 
 /** Numbers in [-0.5, 0.5) without pattern: a GPU that multiplies zeros is faster than it is. */
-function noise(count: number): Float32Array {
+export function noise(count: number): Float32Array {
   const values = new Float32Array(count);
   let state = 1;
   for (let i = 0; i < count; i++) {

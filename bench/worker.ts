@@ -16,13 +16,12 @@ import { CPU } from "../compiler/pipeline.ts";
 import { createCpuDevice } from "../runtime/devices/cpu/device.ts";
 import { measurePeaks } from "../runtime/devices/cpu/peaks.ts";
 import { builtInTextEncoder } from "../runtime/data/text.ts";
-import { bindFilled, createStates, scalarGiven } from "../runtime/program/fill.ts";
 import { loadPrograms } from "../runtime/program/load.ts";
 import { chooseSampler, openSampler, samplingPrograms } from "../runtime/sample/sampler.ts";
 import { prepareStep } from "../runtime/train/bench.ts";
 import { median } from "./median.ts";
 import type { Case, CompileCase, ModelCase, OperatorCase } from "./cases.ts";
-import { operatorsFor, prepareOperator } from "./operators.ts";
+import { noise, operatorsFor, prepareOperator } from "./operators.ts";
 
 /** Milliseconds. Caches and threads are cold at the beginning of a turn, which must not decide what short runs take. */
 const TURN = 100;
@@ -100,11 +99,11 @@ async function prepareSampling(one: ModelCase, root: string): Promise<Prepared> 
   const plan = await planOf(one, root, ["channels=3"]);
   const sampler = chooseSampler(plan, "ddim");
   const device = await createCpuDevice({ ...nativeSources(root), threads: one.threads });
-  const programs = ["initialize", ...samplingPrograms(sampler)];
-  const loaded = await loadPrograms(device, plan, programs);
-  const parameters = createStates(loaded, ["initialize"], {});
-  await bindFilled(loaded, "initialize", { seed: () => scalarGiven(0) }, parameters).run();
-  const weights = parameters.get("parameters")!;
+  const loaded = await loadPrograms(device, plan, samplingPrograms(sampler));
+  const count = plan.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const weights = loaded.createState("parameters", "f32", count);
+  const some = noise(2 ** 16).map((value) => value / 16);
+  for (let at = 0; at < count; at += some.length) weights.write(some.subarray(0, count - at), at);
   const sampling = openSampler({ loaded, parameters: weights, encoder: builtInTextEncoder(512) });
   const settings = { size: sizeOf(one.tokens), seed: 0, sampler, steps: SAMPLED_STEPS, guidance: 4 };
   const prompt = Array.from({ length: one.textTokens }, (_, i) => `word${i}`).join(" ");

@@ -73,9 +73,9 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
     const { plan, kernels } = await build(text, options, trace?.onPass);
     return { plan, estimate: estimate(plan, kernels, batchOf(plan)) ?? null };
   };
-  const { emitBinary, partsOfBinary } = await import("../emit/emit.ts");
-  // What every binary carries is put together, by another process, while the plan is made.
-  const [draft, parts] = await Promise.all([keptPlan(text, options, make, trace === undefined), partsOfBinary(root)]);
+  const { emitBinary } = await import("../emit/emit.ts");
+  const { keptParts } = await import("./compile/parts-cache.ts");
+  const [draft, parts] = await Promise.all([keptPlan(text, options, make, trace === undefined), keptParts(root)]);
   const { plan, packed, estimate: estimated, kept } = draft;
   const seconds = (performance.now() - started) / 1000;
   const files = trace?.finish(plan);

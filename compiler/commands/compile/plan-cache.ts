@@ -2,14 +2,11 @@
  * Plans of models that were compiled before. A plan is kept under everything that it follows from: the model's text and
  * what it imports, the choices of the command line, and this state of the compiler.
  */
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { Diagnostic } from "../../../contract/diagnostic.ts";
 import type { Packed } from "../../../contract/payload.ts";
 import { parsePlan, printPlan } from "../../../contract/plan-schema.ts";
 import type { Plan } from "../../../contract/plan.ts";
-import { cached, hashOf, openCacheFolder } from "../../../runtime/devices/cpu/cache-folder.ts";
+import { hashOf, keptText, openCacheFolder } from "../../../runtime/devices/cpu/cache-folder.ts";
 import { pack } from "../../emit/pack.ts";
 import type { ModelText } from "../../load-model.ts";
 import type { BuildOptions } from "./build.ts";
@@ -55,19 +52,13 @@ export async function keptPlan(
   if (!mayBeKept || build === undefined || !text.isClosed) return makeNow();
   const { preset, set, parallel, target, arch, precision } = options;
   const choices = JSON.stringify({ preset, set, parallel, target, arch, precision });
-  try {
-    const cache = await openCacheFolder(undefined, notify);
-    const key = hashOf("plan", build, text.shown, text.code, choices);
-    const entry = await cached(cache, key, "plan.json", async (folder) => {
-      const { packed, estimate } = await makeNow();
-      await writeFile(join(folder, "plan.json"), JSON.stringify({ packed, estimate } satisfies Kept));
-    });
-    if (made !== undefined) return made;
-    const { packed, estimate } = JSON.parse(await readFile(entry.path, "utf8")) as Kept;
-    return { packed, estimate, plan: parsePlan(gunzipSync(Buffer.from(packed.gzip, "base64")).toString()), kept: true };
-  } catch (error) {
-    // A full disk is no reason to lose what was made; whoever needs the room for more will tell.
-    if (made !== undefined && error instanceof Diagnostic && error.parts.kind === "cache") return made;
-    throw error;
-  }
+  const cache = await openCacheFolder(undefined, notify);
+  const key = hashOf("plan", build, text.shown, text.code, choices);
+  const kept = await keptText(cache, key, async () => {
+    const { packed, estimate } = await makeNow();
+    return JSON.stringify({ packed, estimate } satisfies Kept);
+  });
+  if (made !== undefined) return made;
+  const { packed, estimate } = JSON.parse(kept) as Kept;
+  return { packed, estimate, plan: parsePlan(gunzipSync(Buffer.from(packed.gzip, "base64")).toString()), kept: true };
 }

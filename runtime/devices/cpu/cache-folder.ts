@@ -82,6 +82,24 @@ export async function cached(
   }
 }
 
+/**
+ * The text of entry `key`, from the cache or made now. A disk that cannot keep it is no reason to lose what was made;
+ * whoever needs the room for more will tell.
+ */
+export async function keptText(cache: CacheFolder, key: string, make: () => Promise<string>): Promise<string> {
+  let made: string | undefined;
+  try {
+    const { path } = await cached(cache, key, "text", async (folder) => {
+      made = await make();
+      await writeFile(join(folder, "text"), made);
+    });
+    return made ?? (await readFile(path, "utf8"));
+  } catch (error) {
+    if (made !== undefined && error instanceof Diagnostic && error.parts.kind === "cache") return made;
+    throw error;
+  }
+}
+
 /** A Diagnostic where the disk is at fault; anything else as it came. */
 export function explainDisk(error: unknown, cache: CacheFolder): unknown {
   const reason = DISK_FAILURES[codeOf(error)];
