@@ -20,7 +20,7 @@ const messageFor = async (choices: Choices): Promise<string> => {
 
 const PRESETS = "S/2, S/4, S/8, B/2, B/4, B/8, L/2, L/4, L/8, XL/2, XL/4, XL/8, demo";
 const TRAIN = `train.optimizer, train.rate, train.betas, train.eps, train.weightDecay, train.clip, train.warmup, \
-train.schedule, train.ema, train.textDropout, train.batch, train.precision, train.lossScale, train.scaleGrowth, \
+train.schedule, train.ema, train.textDropout, train.batch, train.precision, train.recompute, train.lossScale, train.scaleGrowth, \
 train.scaleBackoff, train.scaleInterval`;
 
 const cases: readonly (readonly [what: string, choices: Choices, message: string])[] = [
@@ -39,7 +39,7 @@ const cases: readonly (readonly [what: string, choices: Choices, message: string
     { set: ["hiden=96"] },
     `config: there is no key "hiden"
   from  --set hiden=96
-  keys  conditioning, patch, channels, textDim, hidden, depth, heads, maxPositions, mlpRatio, learnSigma, positions, process, lossMean, ${TRAIN}, sample.sampler, sample.steps, sample.guidance
+  keys  conditioning, patch, channels, textDim, hidden, depth, heads, maxPositions, mlpRatio, learnSigma, positions, process, predicts, timeShift, lossMean, ${TRAIN}, sample.sampler, sample.steps, sample.guidance
   fix: did you mean "hidden"?`,
   ],
   [
@@ -106,6 +106,16 @@ const cases: readonly (readonly [what: string, choices: Choices, message: string
     "a width without a position table",
     { set: ["hidden=18", "heads=1"] },
     `models/dit.sora.ts  config: the position table cannot have 18 channels\n  fix: use a multiple of 4`,
+  ],
+  [
+    "what only a flow can predict",
+    { set: ["predicts=data"] },
+    `models/dit.sora.ts  config: predicts and timeShift belong to a flow, and process is ddpm\n  fix: add --set process=flow, or leave them out`,
+  ],
+  [
+    "something to compute again that there is not",
+    { set: ["train.recompute=attention"] },
+    `config: train.recompute wants one of none, block, and got "attention"\n  from  --set train.recompute=attention\n  fix: write a value such as train.recompute=none`,
   ],
   [
     "a sampler of another process",

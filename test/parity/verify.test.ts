@@ -168,7 +168,7 @@ FILE  recording: 2 of the recorded parameters are not those of model "dit"
     expect(await messageOf(altered(DIT, onlyDenoise, { config }))).toBe(`\
 FILE  config: there is no key "hiden"
   from  the metadata \`config\`
-  keys  conditioning, patch, channels, textDim, hidden, depth, heads, maxPositions, mlpRatio, learnSigma, positions, process, lossMean
+  keys  conditioning, patch, channels, textDim, hidden, depth, heads, maxPositions, mlpRatio, learnSigma, positions, process, predicts, timeShift, lossMean
   fix: did you mean "hidden"?`);
     expect(await messageOf(altered(DIT, onlyDenoise, { config: "{hidden" }))).toBe(`\
 FILE  recording: the metadata "config" is not a JSON object
