@@ -38,14 +38,18 @@ const ENOUGH_TASKS = 32;
 const ENOUGH_CHUNKS = 16;
 const SHORTEST_CHUNK = 384;
 const WIDEST_COLUMNS = 768;
-const TALLEST_ROWS = 64;
+/** Floats take more room, and a panel that comes from far should serve more rows; pairs are packed again for each block. */
+const TALLEST_ROWS = { narrow: 64, wide: 128 };
+const LONGEST_DEPTH = 384;
+
+const tallest = ({ narrow }: Sizes): number => (narrow ? TALLEST_ROWS.narrow : TALLEST_ROWS.wide);
 
 export function chooseBlocks(sizes: Sizes): Blocks {
   const { batch, m, n, k, line, narrow } = sizes;
   const panel = narrow ? line : panelWidth(staticValue(n), line);
   const panels = ceilDiv(n, panel);
   const widest = even(staticValue(panels), Math.max(1, Math.floor(WIDEST_COLUMNS / panel)), 1);
-  const depth = narrow ? even(staticValue(k), 384, line) : even(staticValue(k), 256, 8);
+  const depth = even(staticValue(k), LONGEST_DEPTH, narrow ? line : 8);
   const few = fewBlocks(sizes, panel);
   if (few !== undefined) {
     const { rows, columns } = few;
@@ -57,7 +61,7 @@ export function chooseBlocks(sizes: Sizes): Blocks {
       return {
         ...few,
         panel,
-        depth: narrow ? 384 : 256,
+        depth: LONGEST_DEPTH,
         rowBlocks,
         columnBlocks,
         blockPanels: ceilDiv(columns, panel),
@@ -94,12 +98,13 @@ function fewBlocks({ m, n, k, line, narrow }: Sizes, panel: number) {
   return blocks < ENOUGH_CHUNKS ? { rows, columns } : undefined;
 }
 
-/** Rows of a block: about 64, less where that leaves too few blocks. */
-function blockRows({ batch, m, n, line, narrow }: Sizes, panel: number): number {
+/** Rows of a block: less than the most where that leaves too few blocks. */
+function blockRows(sizes: Sizes, panel: number): number {
+  const { batch, m, n, line, narrow } = sizes;
   const count = staticValue(m);
   const unit = narrow ? line : 8;
-  if (count === undefined) return TALLEST_ROWS;
-  let rows = even(count, TALLEST_ROWS + 16, unit);
+  if (count === undefined) return tallest(sizes);
+  let rows = even(count, tallest(sizes) + 16, unit);
   const others = staticValue(multiply(batch, ceilDiv(n, 2 * panel))) ?? ENOUGH_TASKS;
   while (rows > 24 && rows > unit && Math.ceil(count / rows) * others < ENOUGH_CHUNKS)
     rows = even(rows, rows / 2, unit);

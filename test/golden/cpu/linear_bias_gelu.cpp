@@ -11,7 +11,7 @@ namespace {
   using Operand = float;
   using Sum = float;
   // Blocks of the output, panels of the right side, steps of the sum over width.
-  constexpr int64_t ROWS = 64, COLUMNS = 768, PANEL = 48, DEPTH = 232;
+  constexpr int64_t ROWS = 128, COLUMNS = 768, PANEL = 48, DEPTH = 384;
 
   struct Cut {
     int64_t rows, columns, depth, panel_depth;
@@ -28,7 +28,7 @@ namespace {
     cut.depth = 1152;
     cut.panel_depth = tile::whole_steps<Operand>(cut.depth);
     cut.row_blocks = ceil_div(cut.rows, ROWS);
-    cut.block_columns = larger(2, smaller(16, 3 * floor_div((63 + batch * tokens), 64))) * PANEL;
+    cut.block_columns = larger(2, smaller(16, 3 * floor_div((127 + batch * tokens), 128))) * PANEL;
     cut.column_blocks = ceil_div(cut.columns, cut.block_columns);
     return cut;
   }
@@ -37,10 +37,10 @@ namespace {
     int64_t sample, row_block, column_block;
   };
 
-  // Blocks in the order of their tasks. Those of 16 row blocks come one column block after the other: what they share of
+  // Blocks in the order of their tasks. Those of 8 row blocks come one column block after the other: what they share of
   // both sides is still in the caches.
   inline Place place_of(const Cut& cut, int64_t block) {
-    constexpr int64_t GROUP = 16;
+    constexpr int64_t GROUP = 8;
     const int64_t blocks = cut.row_blocks * cut.column_blocks, sample = block / blocks, rest = block - sample * blocks;
     const int64_t group_first = rest / (GROUP * cut.column_blocks) * GROUP;
     const int64_t count = smaller(GROUP, cut.row_blocks - group_first), at = rest - group_first * cut.column_blocks;
@@ -81,7 +81,7 @@ namespace {
 }  // namespace
 
 // The right side, panel by panel, for every block of rows to use.
-SORACC_EXPORT void contract_contract_af24ce4f_0(const Launch* launch, int64_t task) {
+SORACC_EXPORT void contract_contract_82af33ba_0(const Launch* launch, int64_t task) {
   const Cut cut = cut_up(launch);
   const int64_t panels = ceil_div(cut.columns, PANEL), steps = ceil_div(cut.depth, DEPTH);
   const int64_t step = task % steps, panel = task / steps % panels, sample = task / steps / panels;
@@ -91,7 +91,7 @@ SORACC_EXPORT void contract_contract_af24ce4f_0(const Launch* launch, int64_t ta
 }
 
 // One block of the output, then its stores.
-SORACC_EXPORT void contract_contract_af24ce4f_1(const Launch* launch, int64_t task) {
+SORACC_EXPORT void contract_contract_82af33ba_1(const Launch* launch, int64_t task) {
   const float* const x1 = static_cast<const float*>(launch->buffers[2]);
   const Cut cut = cut_up(launch);
   const int64_t block = task, depth_begin = 0, depth_end = cut.depth;
