@@ -92,7 +92,7 @@ function missing(what: string, name: string, there: readonly string[]): Diagnost
   return new Diagnostic({
     kind: "inspect",
     message: `there is no ${what} ${name}`,
-    details: [`${what}s  ${there.slice(0, 40).join(", ")}`],
+    details: [`choices  ${there.slice(0, 40).join(", ")}`],
     fix: near === undefined ? "choose one of these" : `did you mean ${near}?`,
   });
 }
