@@ -293,7 +293,8 @@ function attention(group: Group, homes: Homes, parts: Parts): Launch {
   };
   const touch = (edge: Edge | undefined, how: "read" | "write"): number => {
     if (edge === undefined) throw new CompilerBug("kernels", "attention lacks an operand");
-    const place = homes.placeOf(edge);
+    const stored = how === "write" ? group.roots.find((root) => root.edge.node.inputs[0] === edge)?.edge : undefined;
+    const place = homes.placeOf(stored ?? edge);
     const loops = edge.shape.map((axis) => loopOf(axis.name));
     return how === "write" ? parts.write(place, place.strides, loops) : parts.read(place, loops.map(along));
   };

@@ -200,7 +200,22 @@ export function group(materialized: Materialized, homes: Homes): Grouping {
     touch(into, root.edge);
   };
 
+  /** An attention whose result nobody reads but this cast: it stores the other type. */
+  const storedBy = ({ node }: Edge): Group | undefined => {
+    const [input] = node.inputs;
+    if (node.operation.op !== "cast" || input === undefined || uses.of(input).length > 1) return undefined;
+    const maker = makers.get(input.key);
+    return maker?.anchor === "attention" || maker?.anchor === "attentionGradient" ? maker : undefined;
+  };
+
   const placeElement = (edge: Edge): void => {
+    const maker = storedBy(edge);
+    if (maker !== undefined) {
+      maker.roots.push({ edge, value: edge, at: [], kind: "element" });
+      makers.set(edge.key, maker);
+      touch(maker, edge);
+      return;
+    }
     const leaves = leavesOf(edge, edge.shape, edge);
     const isElementwise = ({ anchor }: Group): boolean => anchor === "map" || anchor === "contract";
     const host =

@@ -3,6 +3,7 @@
  * another kernel reads them. A scalar expression is computed again where it is used, unless it must lie in memory (an
  * operand of a contraction, an output) or storing it once is cheaper than computing it in several kernels.
  */
+import { bytesOf } from "../../contract/dtype.ts";
 import type { Edge, Program } from "../graph/node.ts";
 import { elementsOf } from "../graph/shape.ts";
 import { subexpressions } from "../notation/expression.ts";
@@ -19,8 +20,8 @@ export interface Materialized {
 /** What a scalar expression would have to read and do if it were computed in place. */
 interface Cone {
   readonly leaves: ReadonlySet<string>;
-  /** Leaves with as many elements as the result. */
-  readonly wide: ReadonlySet<string>;
+  /** Leaves with as many elements as the result, and the bytes of an element. */
+  readonly wide: ReadonlyMap<string, number>;
   readonly expensive: boolean;
   readonly operations: number;
 }
@@ -59,7 +60,8 @@ export function materialize(program: Program): Materialized {
       const cone = joinCones(edge, coneOf);
       const lists = uses.of(edge);
       const isLiteral = cone.leaves.size === 0 && edge.shape.length === 0;
-      if (lists.some((use) => mustLieInMemory(edge, use, roots)) && !isLiteral) roots.add(edge.key);
+      const lies = isRounding(edge, lists) || lists.some((use) => mustLieInMemory(edge, use, roots, uses));
+      if (lies && !isLiteral) roots.add(edge.key);
       else if (worthStoring(edge, cone, lists)) roots.add(edge.key);
       else cones.set(edge.key, cone);
     }
@@ -80,11 +82,18 @@ function assumedPlace(edge: Edge): Place | undefined {
   return place === undefined ? undefined : placeThrough(operation, edge.result, input, edge.shape, place);
 }
 
-function mustLieInMemory(edge: Edge, use: Use, roots: ReadonlySet<string>): boolean {
+/** A value that is read as it is in a narrower type: if it lies in memory, then in that type. */
+function isRounding({ node, dtype }: Edge, uses: readonly Use[]): boolean {
+  const [input] = node.inputs;
+  if (node.operation.op !== "cast" || input === undefined || bytesOf(dtype) >= bytesOf(input.dtype)) return false;
+  return uses.some(({ by }) => by !== "program" && by.operation.op === "cast");
+}
+
+function mustLieInMemory(edge: Edge, use: Use, roots: ReadonlySet<string>, uses: Uses): boolean {
   if (use.merged || use.by === "program") return true;
   const { operation } = use.by;
   if (operation.op === "gather") return use.input === 0;
-  if (operation.op === "contract") return !isNarrowedInPlace(edge, roots);
+  if (operation.op === "contract") return !isNarrowedInPlace(edge, roots, uses);
   return (
     operation.op === "attention" ||
     operation.op === "attentionGradient" ||
@@ -93,37 +102,41 @@ function mustLieInMemory(edge: Edge, use: Use, roots: ReadonlySet<string>): bool
   );
 }
 
-/** A cast of what lies in memory anyway is done while a contraction packs its operands. */
-function isNarrowedInPlace(edge: Edge, roots: ReadonlySet<string>): boolean {
+/** A cast of what lies in memory anyway, for others, is done while a contraction packs its operands. */
+function isNarrowedInPlace(edge: Edge, roots: ReadonlySet<string>, uses: Uses): boolean {
   const [input] = edge.node.inputs;
   if (edge.node.operation.op !== "cast" || input === undefined) return false;
   const source = behindViews(input);
-  return operatorOf(source.node).traits.fuse !== "scalar" || roots.has(source.key);
+  const { fuse } = operatorOf(source.node).traits;
+  if (fuse === "anchor") return uses.of(source).length > 1;
+  return fuse !== "scalar" || roots.has(source.key);
 }
 
-/** One write and a read per kernel against reading and computing everything again in each of them. */
+/** Bytes of one write and a read per kernel, against those of reading and computing everything again in each of them. */
 function worthStoring(edge: Edge, cone: Cone, uses: readonly Use[]): boolean {
   if (cone.leaves.size > MOST_LEAVES || cone.operations > MOST_OPERATIONS) return true;
   const kernels = new Set(uses.map((use) => use.by)).size;
   if (kernels < 2 || edge.shape.length === 0) return false;
-  return cone.expensive || kernels * cone.wide.size >= cone.wide.size + 1 + kernels;
+  const own = bytesOf(edge.dtype);
+  const reads = [...cone.wide.values()].reduce((sum, bytes) => sum + bytes, 0);
+  return cone.expensive || kernels * reads >= reads + (1 + kernels) * own;
 }
 
 function leafCone(edge: Edge): Cone {
   const leaf = behindViews(edge).key;
-  return { leaves: new Set([leaf]), wide: new Set([leaf]), expensive: false, operations: 0 };
+  return { leaves: new Set([leaf]), wide: new Map([[leaf, bytesOf(edge.dtype)]]), expensive: false, operations: 0 };
 }
 
 function joinCones(edge: Edge, coneOf: (edge: Edge) => Cone): Cone {
   const leaves = new Set<string>();
-  const wide = new Set<string>();
+  const wide = new Map<string, number>();
   let expensive = false;
   let operations = 1;
   for (const input of edge.node.inputs) {
     const cone = coneOf(input);
     const sameSize = elementsOf(input.shape) === elementsOf(edge.shape);
     for (const leaf of cone.leaves) leaves.add(leaf);
-    if (sameSize) for (const leaf of cone.wide) wide.add(leaf);
+    if (sameSize) for (const [leaf, bytes] of cone.wide) wide.set(leaf, bytes);
     expensive ||= cone.expensive && sameSize;
     operations += cone.operations;
   }

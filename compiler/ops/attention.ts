@@ -142,8 +142,9 @@ export const attentionOperator: Operator<"attention"> = {
 
 export const attentionGradientOperator: Operator<"attentionGradient"> = {
   name: "attentionGradient",
+  // dk is not rounded: over all keys it adds up to the gradient of their bias, which is zero but for rounding.
   words: "dv = p^T do, ds = p * (do v^T - rowsum(do * o)), dq = scale * ds k, dk = scale * ds^T q",
-  traits: { fuse: "anchor", narrow: [0, 1, 2, 5] },
+  traits: { fuse: "anchor", narrow: [0, 1, 2, 5], narrowResults: [0, 2] },
   reference: (call) => {
     const [q, k, v, o, , doutput, ...lengths] = call.inputs;
     if (q === undefined || k === undefined || v === undefined || o === undefined || doutput === undefined) return [];

@@ -77,7 +77,7 @@ function gradientOf(operation: Contract, side: "left" | "right", other: Edge, ow
 export const contractOperator: Operator<"contract"> = {
   name: "contract",
   words: "sum of products over the axes that the operands share and the result lacks",
-  traits: { fuse: "anchor", narrow: [0, 1] },
+  traits: { fuse: "anchor", narrow: [0, 1], narrowResults: [0] },
   gradient: ({ operation, inputs, gradients, wanted }) => {
     const [left, right] = inputs;
     const [dy] = gradients;

@@ -28,6 +28,8 @@ export interface Traits {
   readonly fuse: "source" | "scalar" | "view" | "reduce" | "anchor" | "join";
   /** Operands that are narrowed to 16 bits when training in mixed precision: products that accumulate in float32. */
   readonly narrow?: readonly number[];
+  /** Results that are rounded to 16 bits then, once they are summed. */
+  readonly narrowResults?: readonly number[];
 }
 
 export interface GradientCall<Name extends OperationName> {

@@ -1,4 +1,4 @@
-// contract_contract: acc = sum_k (bf16(a2)) * (bf16(a3)); a1 := 0.5 * (acc + a0) * (1 + tanh(0.79788456 * (acc + a0 + 0.044715 * ((acc + a0) * (acc + a0) * (acc + a0)))))
+// contract_contract: acc = sum_k (bf16(a2)) * (bf16(a3)); a1 := 0.5 * bf16(acc + a0) * (1 + tanh(0.79788456 * (bf16(acc + a0) + 0.044715 * (bf16(acc + a0) * bf16(acc + a0) * bf16(acc + a0)))))
 //   x0  [width = 4608] f32
 //   y0  [batch, tokens, width = 4608] f32, written
 //   x1  [batch, tokens, width = 1152] f32
@@ -21,7 +21,7 @@ struct Arguments {
 using Block = BlockProduct<bf16, 128, 128, 2, 4, true, true>;
 
 // The left side as it is multiplied.
-extern "C" __global__ void __launch_bounds__(256) contract_contract_bf5bd987_0(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(256) contract_contract_401b431c_0(const __grid_constant__ Arguments arguments) {
   const float* const x1 = arguments.x1;
   bf16* const left_packed = arguments.left_packed;
   const int64_t batch = arguments.batch;
@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(256) contract_contract_bf5bd987_0(c
 }
 
 // The right side as it is multiplied.
-extern "C" __global__ void __launch_bounds__(256) contract_contract_bf5bd987_1(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(256) contract_contract_401b431c_1(const __grid_constant__ Arguments arguments) {
   const float* const x2 = arguments.x2;
   bf16* const right_packed = arguments.right_packed;
   const int64_t total = 5308416, outer_size = 4608, inner_size = 1152;
@@ -50,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(256) contract_contract_bf5bd987_1(c
   }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 1) contract_contract_bf5bd987_2(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(256, 1) contract_contract_401b431c_2(const __grid_constant__ Arguments arguments) {
   const float* const x0 = arguments.x0;
   float* const y0 = arguments.y0;
   bf16* const left_packed = arguments.left_packed;
@@ -82,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(256, 1) contract_contract_bf5bd987_
       if (column < column_total) {
         const float sum = sums[down * Block::PITCH + across + lane_index()];
         const float x0_value = x0[column];
-        const float v2 = sum + x0_value;
+        const float v2 = round_to_bf16(sum + x0_value);
         const float v3 = 0.5f * v2 * (1.0f + tanh(0x1.988454p-1f * (v2 + 0x1.6e4e26p-5f * (v2 * v2 * v2))));
         y0_at[column] = v3;
       }
