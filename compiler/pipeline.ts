@@ -9,7 +9,7 @@ import type { Program } from "./graph/node.ts";
 import { verifyProgram } from "./graph/verify.ts";
 import type { Kernel } from "./kernels/kernel.ts";
 import { precision } from "./passes/precision.ts";
-import { recompute } from "./passes/recompute.ts";
+import { recompute, type Recomputation } from "./passes/recompute.ts";
 import { simplify } from "./passes/simplify.ts";
 import { lower, openSession } from "./plan/lower.ts";
 import { generate as generateCpu } from "./targets/cpu/target.ts";
@@ -28,10 +28,10 @@ export interface Pass {
 }
 
 /** The passes between what a user wrote and what is lowered, in order; the program is verified after each. */
-export const passesFor = (wanted: Precision, recomputes = false): readonly Pass[] => [
+export const passesFor = (wanted: Precision, again?: Recomputation): readonly Pass[] => [
   { name: "simplify", run: simplify },
   { name: "precision", run: (program) => precision(program, wanted) },
-  ...(recomputes ? [{ name: "recompute", run: recompute }] : []),
+  ...(again === undefined ? [] : [{ name: "recompute", run: (program: Program) => recompute(program, again) }]),
 ];
 
 export interface Compilation {
@@ -45,8 +45,8 @@ export interface CompileRequest {
   readonly parameters: readonly ParameterRange[];
   readonly programs: readonly Program[];
   readonly precision: Precision;
-  /** Whether the backward pass computes again what members of stacks computed. Default: no. */
-  readonly recomputes?: boolean;
+  /** What the backward pass computes again of what members of stacks computed. Default: nothing. */
+  readonly recompute?: Recomputation | undefined;
   /** Default: the CPU. */
   readonly target?: Target;
   /** Told after every pass: for traces. */
@@ -62,7 +62,7 @@ export function compilePlan(request: CompileRequest): Compilation {
   for (const traced of request.programs) {
     let program = traced;
     verifyProgram(program, "trace");
-    for (const pass of passesFor(request.precision, request.recomputes)) {
+    for (const pass of passesFor(request.precision, request.recompute)) {
       const before = program;
       program = pass.run(before);
       verifyProgram(program, pass.name);

@@ -23,8 +23,10 @@ export const TRAIN_SETTINGS = {
   /** Clips per step. */
   batch: count(2),
   precision: choice(...PRECISIONS),
-  /** What the backward pass computes again instead of keeping it: nothing, or all inside of each member of a stack. */
-  recompute: choice("none", "block"),
+  /** What the backward pass computes again inside of each member of a stack: nothing, all but attention, or all. */
+  recompute: choice("none", "cheap", "block"),
+  /** Members of a stack that it computes again from what went into the first of them. */
+  recomputeSpan: count(1),
   /** Of f16, and of no effect otherwise: what the loss is multiplied by at first, for gradients that f16 can hold. */
   lossScale: number(2 ** 16, 1, 1e30),
   /** What multiplies the scale after `scaleInterval` steps in a row with a finite gradient … */
@@ -48,8 +50,13 @@ export type SampleRecipe = ValuesOf<typeof SAMPLE_SETTINGS>;
 const OF_F16: readonly string[] = ["lossScale", "scaleGrowth", "scaleBackoff", "scaleInterval"];
 
 /** The keys of a recipe that mean something besides the others: without f16, no loss is scaled. */
-export const keysInEffect = (recipe: TrainRecipe): Partial<TrainRecipe> =>
-  Object.fromEntries(Object.entries(recipe).filter(([key]) => recipe.precision === "f16" || !OF_F16.includes(key)));
+export function keysInEffect(recipe: TrainRecipe): Partial<TrainRecipe> {
+  const without = [
+    ...(recipe.precision === "f16" ? [] : OF_F16),
+    ...(recipe.recompute === "none" ? ["recomputeSpan"] : []),
+  ];
+  return Object.fromEntries(Object.entries(recipe).filter(([key]) => !without.includes(key)));
+}
 
 /** The part of a recipe that says how parameters move. */
 export type Optimizer = Pick<TrainRecipe, "optimizer" | "rate" | "betas" | "eps" | "weightDecay">;

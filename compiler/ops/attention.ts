@@ -95,7 +95,7 @@ function check({ q, k, v, lengths }: AttentionInputs, facts: AttentionFacts): vo
 export const attentionOperator: Operator<"attention"> = {
   name: "attention",
   words: "softmax(scale * q k^T + mask) v",
-  traits: { fuse: "anchor", narrow: [0, 1, 2] },
+  traits: { fuse: "anchor", narrow: [0, 1, 2], dear: true },
   gradient: ({ operation, inputs, results, gradients }) => {
     const [q, k, v, ...lengths] = inputs;
     const [o, lse] = results;

@@ -30,6 +30,8 @@ export interface Traits {
   readonly narrow?: readonly number[];
   /** Results that are rounded to 16 bits then, once they are summed. */
   readonly narrowResults?: readonly number[];
+  /** Takes much time for little memory: recomputation may keep what it gives. */
+  readonly dear?: boolean;
 }
 
 export interface GradientCall<Name extends OperationName> {

@@ -29,6 +29,7 @@ import type { Storage } from "../kernels/place.ts";
 import { workOf, type Work } from "../kernels/work.ts";
 import { encodeConstant } from "./constants.ts";
 import { kernelKey } from "./kernel-key.ts";
+import { inOrder } from "./order.ts";
 import { copyLaunch, settleState } from "./state.ts";
 
 /** What all programs of one plan share. */
@@ -55,9 +56,10 @@ export function lower(program: Program, session: Session): PlanProgram {
   const materialized = materialize(program);
   const homes = assignHomes(program, materialized);
   const grouping = group(materialized, homes);
-  const made = grouping.groups.map((each) => assemble(each, grouping, homes)).filter((each) => each !== undefined);
+  const launched = grouping.groups.map((each) => assemble(each, grouping, homes)).filter((each) => each !== undefined);
 
   const states = statePorts(program, homes.next, (edge) => homes.placeOf(edge).storage);
+  const made = inOrder(launched, states);
   const { aliases, copies } = settleState(made, states);
   const launches: Launch[] = [...made, ...copies.map(({ from, to }) => copyLaunch(from, to))];
   const resolve = (storage: Storage): Storage => aliases.get(storage) ?? storage;

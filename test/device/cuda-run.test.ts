@@ -209,7 +209,7 @@ describe("memory of a GPU", () => {
           "  242.7 KiB  free of 1.0 MiB",
           "  781.3 KiB  parameters",
           "    0.1 KiB  constant 0",
-          "  fix: use a smaller batch, fewer or smaller frames, or recomputation; nvidia-smi shows who else uses the GPU",
+          "  fix: use a smaller batch, fewer or smaller frames, or --set train.recompute=block when compiling; nvidia-smi shows who else uses the GPU",
         ].join("\n"),
       );
     }));

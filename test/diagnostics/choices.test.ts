@@ -20,7 +20,7 @@ const messageFor = async (choices: Choices): Promise<string> => {
 
 const PRESETS = "S/2, S/4, S/8, B/2, B/4, B/8, L/2, L/4, L/8, XL/2, XL/4, XL/8, demo";
 const TRAIN = `train.optimizer, train.rate, train.betas, train.eps, train.weightDecay, train.clip, train.warmup, \
-train.schedule, train.ema, train.textDropout, train.batch, train.precision, train.recompute, train.lossScale, train.scaleGrowth, \
+train.schedule, train.ema, train.textDropout, train.batch, train.precision, train.recompute, train.recomputeSpan, train.lossScale, train.scaleGrowth, \
 train.scaleBackoff, train.scaleInterval`;
 
 const cases: readonly (readonly [what: string, choices: Choices, message: string])[] = [
@@ -115,7 +115,7 @@ const cases: readonly (readonly [what: string, choices: Choices, message: string
   [
     "something to compute again that there is not",
     { set: ["train.recompute=attention"] },
-    `config: train.recompute wants one of none, block, and got "attention"\n  from  --set train.recompute=attention\n  fix: write a value such as train.recompute=none`,
+    `config: train.recompute wants one of none, cheap, block, and got "attention"\n  from  --set train.recompute=attention\n  fix: write a value such as train.recompute=none`,
   ],
   [
     "a sampler of another process",

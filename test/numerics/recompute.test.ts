@@ -1,6 +1,6 @@
 /** A backward pass that computes again what blocks computed: the same numbers, in less memory. */
 import { expect, test } from "vitest";
-import { recompute } from "../../compiler/passes/recompute.ts";
+import { recompute, type Recomputation } from "../../compiler/passes/recompute.ts";
 import { simplify } from "../../compiler/passes/simplify.ts";
 import { isRecomputed, nodesOf, programEdges, type Program } from "../../compiler/graph/node.ts";
 import { traceModel, type TracedModel } from "../../compiler/language/trace-model.ts";
@@ -44,14 +44,23 @@ const sizesOf = (program: Program, tokens: number): Record<string, number> => ({
   ...(program.inputs.some(({ shape }) => shape.some(({ name }) => name === "textTokens")) ? { textTokens: 3 } : {}),
 });
 
-test.each(CONDITIONINGS)("%s: the same loss and gradient, bit by bit, in the float64 interpreter", (conditioning) => {
-  const model = modelOf(conditioning, 2);
+const PARTS: readonly (readonly [Recomputation, readonly string[]])[] = [
+  [{ keepsDear: false, span: 1 }, ["blocks.0", "blocks.1", "blocks.2"]],
+  [{ keepsDear: true, span: 1 }, ["blocks.0", "blocks.1", "blocks.2"]],
+  // The third block is alone in its span, and nobody reads what it passes on but what comes after the stack.
+  [{ keepsDear: false, span: 2 }, ["blocks.0", "blocks.0-1", "blocks.1", "blocks.2"]],
+  [{ keepsDear: true, span: 5 }, ["blocks.0", "blocks.0-4", "blocks.1", "blocks.2"]],
+];
+const CASES = CONDITIONINGS.flatMap((conditioning) => PARTS.map((part) => [conditioning, ...part] as const));
+
+test.each(CASES)("%s, %j: the same loss and gradient, bit by bit, in float64", (conditioning, how, parts) => {
+  const model = modelOf(conditioning, 3);
   const kept = simplify(model.programs.get("accumulate")!());
-  const again = recompute(kept);
+  const again = recompute(kept, how);
   const clones = nodesOf(programEdges(again)).filter(({ identity }) => isRecomputed(identity));
-  const members = new Set(clones.map(({ identity }) => identity));
-  expect([...members].sort()).toEqual(["again blocks.0", "again blocks.1"]);
-  expect(clones.some(({ operation }) => operation.op === "attention")).toBe(true);
+  const identities = new Set(clones.map(({ identity }) => identity.replace(/^again | (of|but) .*/g, "")));
+  expect([...identities].sort()).toEqual(parts);
+  expect(clones.some(({ operation }) => operation.op === "attention")).toBe(!how.keepsDear);
   const sizes = sizesOf(kept, 5);
   const values = valuesOf(model, kept, sizes);
   expect(run(again, values, sizes)).toEqual(run(kept, values, sizes));
@@ -59,20 +68,20 @@ test.each(CONDITIONINGS)("%s: the same loss and gradient, bit by bit, in the flo
 
 test("a program without a loss is left alone", () => {
   const program = modelOf("adaln", 1).programs.get("update")!();
-  expect(recompute(program)).toBe(program);
+  expect(recompute(program, { keepsDear: false, span: 1 })).toBe(program);
 });
 
 test.each(CONDITIONINGS)(
-  "%s: on the CPU, the gradient stays, and a block needs less than a third of the memory",
+  "%s: on the CPU, the gradient stays, and the more is computed again, the less memory it takes",
   async (conditioning) => {
     const memory = async (
       depth: number,
-      recomputes: boolean,
+      recompute?: Recomputation,
     ): Promise<{ gradient: Float32Array; temporaries: number }> => {
       const model = modelOf(conditioning, depth);
       const program = model.programs.get("accumulate")!();
       const facts = { name: "test", config: {}, preset: undefined, recipe: {} };
-      const { plan } = compilePlan({ model: facts, parameters: [], programs: [program], precision: "f32", recomputes });
+      const { plan } = compilePlan({ model: facts, parameters: [], programs: [program], precision: "f32", recompute });
       const sizes = sizesOf(program, 150);
       const values = valuesOf(model, program, sizes);
       const loaded = await (await cpu()).load(plan);
@@ -91,15 +100,25 @@ test.each(CONDITIONINGS)(
       await loaded.close();
       return result;
     };
-    const kept = await memory(DEPTH, false);
-    const again = await memory(DEPTH, true);
-    const largest = kept.gradient.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const ways: readonly (Recomputation | undefined)[] = [
+      undefined,
+      { keepsDear: true, span: 1 },
+      { keepsDear: false, span: 1 },
+      { keepsDear: false, span: 3 },
+    ];
+    const found: Awaited<ReturnType<typeof memory>>[] = [];
+    for (const way of ways) found.push(await memory(DEPTH, way));
+    const [kept, ...again] = found;
+    const largest = kept!.gradient.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     expect(largest).toBeGreaterThan(0);
-    again.gradient.forEach((value, i) => expect(Math.abs(value - kept.gradient[i]!)).toBeLessThan(2e-6 * largest));
+    for (const { gradient } of again) {
+      gradient.forEach((value, i) => expect(Math.abs(value - kept!.gradient[i]!)).toBeLessThan(2e-6 * largest));
+    }
+    found.slice(1).forEach(({ temporaries }, i) => expect(temporaries).toBeLessThan(found[i]!.temporaries));
     // A block keeps about a dozen values of [batch, tokens, hidden]; with recomputation two: what goes in, what comes out.
     const [perBlock, perBlockAgain] = [
-      (kept.temporaries - (await memory(1, false)).temporaries) / (DEPTH - 1),
-      (again.temporaries - (await memory(1, true)).temporaries) / (DEPTH - 1),
+      (kept!.temporaries - (await memory(1)).temporaries) / (DEPTH - 1),
+      (again[1]!.temporaries - (await memory(1, ways[2])).temporaries) / (DEPTH - 1),
     ];
     expect(perBlockAgain).toBeLessThan(perBlock / 3);
   },

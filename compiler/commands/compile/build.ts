@@ -9,7 +9,9 @@ import type { Program } from "../../graph/node.ts";
 import type { ModelText } from "../../load-model.ts";
 import { staticValue } from "../../graph/dim.ts";
 import type { ParameterLayout } from "../../language/parameters.ts";
+import type { TrainRecipe } from "../../language/recipe.ts";
 import { parseMesh, printMesh, ranksOf, type Mesh } from "../../notation/mesh.ts";
+import type { Recomputation } from "../../passes/recompute.ts";
 import { CPU, type Compilation, type Target } from "../../pipeline.ts";
 
 export interface BuildOptions {
@@ -96,12 +98,17 @@ export async function build(
     parameters: rangesOf(model.layout),
     programs: traced,
     precision,
-    recomputes: model.train?.recompute === "block",
+    recompute: recomputationOf(model.train),
     target,
     ...(onPass === undefined ? {} : { onPass }),
   });
   return { ...compilation, traced, precision };
 }
+
+const recomputationOf = (recipe: TrainRecipe | undefined): Recomputation | undefined =>
+  recipe === undefined || recipe.recompute === "none"
+    ? undefined
+    : { keepsDear: recipe.recompute === "cheap", span: recipe.recomputeSpan };
 
 const rangesOf = ({ parameters }: ParameterLayout): readonly ParameterRange[] =>
   parameters.map(({ name, shape, offset }) => ({

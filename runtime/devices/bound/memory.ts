@@ -115,7 +115,7 @@ export function requireMemory(
     kind: "memory",
     message: `${what} needs ${printBytes(bytes)} more, and ${printBytes(available)} are available`,
     details: largest.map((block) => `${printBytes(block.bytes).padStart(9)}  ${block.name}`),
-    fix: "use a smaller batch, fewer or smaller frames, or recomputation",
+    fix: "use a smaller batch, fewer or smaller frames, or --set train.recompute=block when compiling",
   });
 }
 

@@ -78,7 +78,7 @@ export function gpuMemory(driver: Driver): GpuMemory {
         `${printBytes(driver.freeMemory()).padStart(width)}  free of ${printBytes(driver.gpu.memoryBytes)}`,
         ...largest.map((one) => `${printBytes(one.bytes).padStart(width)}  ${one.purpose}`),
       ],
-      fix: "use a smaller batch, fewer or smaller frames, or recomputation; nvidia-smi shows who else uses the GPU",
+      fix: "use a smaller batch, fewer or smaller frames, or --set train.recompute=block when compiling; nvidia-smi shows who else uses the GPU",
     });
   }
 
