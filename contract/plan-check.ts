@@ -9,7 +9,7 @@ export function findPlanFault(plan: Plan): string | undefined {
     return `its target ${plan.target} has no such architecture`;
   const phases = new Map<string, string>();
   for (const kernel of plan.kernels) {
-    const wrong = launchFault(plan, kernel);
+    const wrong = launchFault(plan, kernel) ?? sizeFault(kernel);
     if (wrong !== undefined) return `kernel ${kernel.symbol}: ${wrong}`;
     for (const phase of kernel.phases) {
       const other = phases.get(phase);
@@ -56,10 +56,7 @@ function findProgramFault(plan: Plan, program: PlanProgram): string | undefined 
   }
   const owners = new Map<number, boolean>(); // temporaries by whether a once step touches them
   for (const [index, step] of program.steps.entries()) {
-    const fault =
-      stepFault(plan, program, step, index, owners) ??
-      unknown(step.scratch, ...step.sizes, ...step.tasks) ??
-      unknown(...(plan.kernels[step.kernel]?.gpu?.tensorMaps ?? []).flatMap(sizesOf));
+    const fault = stepFault(plan, program, step, index, owners) ?? unknown(step.scratch, ...step.sizes, ...step.tasks);
     if (fault !== undefined) return `step ${index} (${step.origin}): ${fault}`;
     for (const { offset } of step.arguments) {
       const wrong = unknown(offset);
@@ -74,6 +71,16 @@ function findProgramFault(plan: Plan, program: PlanProgram): string | undefined 
 }
 
 const sizesOf = ({ offset, sizes, strides }: TensorMapSpec): readonly Size[] => [offset, ...sizes, ...strides];
+
+/** A kernel's sizes are in names of its own. */
+function sizeFault({ sizes: names, work, gpu }: PlanKernel): string | undefined {
+  const known = new Set(names);
+  for (const size of [work.flops, work.bytes, ...(gpu?.tensorMaps ?? []).flatMap(sizesOf)]) {
+    const found = unknownSymbol(size, known);
+    if (found !== undefined) return `the size "${found}" is not among its own`;
+  }
+  return undefined;
+}
 
 /** A GPU launch is described for every phase, and every box has as many dimensions as its matrix. */
 function launchFault(plan: Plan, { phases, gpu }: PlanKernel): string | undefined {
@@ -122,6 +129,9 @@ function stepFault(
   if (kernel === undefined) return `there is no kernel ${step.kernel}`;
   if (kernel.phases.length !== step.tasks.length) {
     return `kernel ${kernel.symbol} has ${kernel.phases.length} phases, ${step.tasks.length} task counts are given`;
+  }
+  if (kernel.sizes.length > step.sizes.length) {
+    return `kernel ${kernel.symbol} has ${kernel.sizes.length} sizes, ${step.sizes.length} are given`;
   }
   const unreachable = kernel.gpu?.tensorMaps.find(({ argument }) => argument >= step.arguments.length);
   if (unreachable !== undefined) {

@@ -45,6 +45,7 @@ const kernel = z.strictObject({
   formula: z.string(),
   source: z.string(),
   phases: z.array(name).min(1).readonly(),
+  sizes: z.array(name).readonly(),
   work: z.strictObject({ flops: size, products: z.enum(["f32", "bf16", "f16"]), bytes: size }),
   from: z.string().optional(),
   gpu: gpu.optional(),

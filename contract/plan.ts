@@ -16,7 +16,7 @@ import type { DType, ScalarType } from "./dtype.ts";
 import type { Precision } from "./precision.ts";
 import type { Size } from "./size.ts";
 
-export const PLAN_VERSION = 2;
+export const PLAN_VERSION = 3;
 
 /** GPU architectures that kernels are compiled for: Ampere and later, Hopper, Blackwell. */
 export const ARCHS = ["sm_80", "sm_90a", "sm_100"] as const;
@@ -57,6 +57,8 @@ export interface PlanKernel {
   readonly formula: string;
   readonly source: string;
   readonly phases: readonly string[];
+  /** The names in which `work` and the tensor maps give sizes; the first values of a step's `sizes` are theirs. */
+  readonly sizes: readonly string[];
   /** What one launch has to do at least, for profiles. */
   readonly work: KernelWork;
   /** The operator that it was first made for, and the line: `blocks.attn, models/dit.sora.ts:41:7`. For messages. */
@@ -139,7 +141,7 @@ export interface PlanStep {
   readonly kernel: number;
   /** The kernel's operands in order, then its workspaces. */
   readonly arguments: readonly { readonly buffer: number; readonly offset: Size }[];
-  /** Values of the symbols the kernel takes, in its order. */
+  /** Values of the sizes that the kernel takes, in its order. */
   readonly sizes: readonly Size[];
   /** Constants by reference; those that are sizes are settled at binding. */
   readonly scalars: readonly { readonly type: ScalarType; readonly value: Size }[];

@@ -12,7 +12,7 @@
  */
 import type { DType } from "../../contract/dtype.ts";
 import type { Precision } from "../../contract/precision.ts";
-import { symbol, symbolsOf } from "../graph/dim.ts";
+import { symbolsOf } from "../graph/dim.ts";
 import { makeNode, nodesOf, programEdges, type Edge, type Node, type Program } from "../graph/node.ts";
 import { originOf, remember, withOrigin } from "../graph/origin.ts";
 import { cast } from "../ops/pointwise.ts";
@@ -101,7 +101,7 @@ function collectReaders(program: Program): (edge: Edge) => readonly Reader[] {
 /** Whether there are many rows for each sample: more than a list of samples, or of tokens, and their channels. */
 function hasRows({ shape }: Edge): boolean {
   const open = shape.map(({ size }) => size).filter((size) => symbolsOf(size).length > 0);
-  return open.length > 0 && (shape.length > 2 || open.some((size) => size !== symbol(symbolsOf(size)[0]!)));
+  return open.length > 0 && (shape.length > 2 || open.some((size) => symbolsOf(size).length > 1));
 }
 
 const isOpen = ({ shape }: Edge): boolean => shape.some(({ size }) => symbolsOf(size).length > 0);

@@ -4,6 +4,7 @@
  */
 import { formatLocation } from "../../contract/diagnostic.ts";
 import { bytesOf } from "../../contract/dtype.ts";
+import type { Size } from "../../contract/size.ts";
 import type {
   GpuLaunch,
   Guard,
@@ -15,7 +16,7 @@ import type {
   PlanStep,
   Port,
 } from "../../contract/plan.ts";
-import { multiply, symbolsOf, toSize, type Dim } from "../graph/dim.ts";
+import { multiply, symbol, symbolsOf, toSize, type Dim } from "../graph/dim.ts";
 import type { Edge, Program } from "../graph/node.ts";
 import { originOf, type Origin } from "../graph/origin.ts";
 import { shapeSymbols, type Shape } from "../graph/shape.ts";
@@ -26,6 +27,7 @@ import type { GeneratedKernel, Kernel } from "../kernels/kernel.ts";
 import { materialize } from "../kernels/materialize.ts";
 import { named } from "../kernels/name.ts";
 import type { Storage } from "../kernels/place.ts";
+import { inProgram, inUnits, type InUnits } from "../kernels/units.ts";
 import { workOf, type Work } from "../kernels/work.ts";
 import { encodeConstant } from "./constants.ts";
 import { kernelKey } from "./kernel-key.ts";
@@ -37,7 +39,7 @@ export interface Session {
   readonly generate: (kernel: Kernel) => GeneratedKernel;
   readonly kernels: PlanKernel[];
   readonly constants: PlanConstant[];
-  readonly known: Map<string, { readonly at: number; readonly generated: GeneratedKernel }>;
+  readonly known: Map<string, Made>;
   readonly knownConstants: Map<string, number>;
   /** Kernels as records, for traces and reports, beside `kernels`. */
   readonly records: Kernel[];
@@ -99,23 +101,24 @@ export function lower(program: Program, session: Session): PlanProgram {
   });
 
   function step(launch: Launch, position: number, isOnce: boolean): PlanStep {
-    const { at, generated } = kernelFor(launch, session);
+    const { at, generated, units } = kernelFor(launch, session);
+    const sized = (size: Dim): Size => toSize(inProgram(size, units));
     const args = launch.operands.map(({ storage, offset }, i) => {
       const buffer = bufferOf(storage);
       touch(buffer, position, isOnce && launch.kernel.operands[i]?.role === "write");
       return { buffer, offset: toSize(multiply(offset, bytesOf(storage.dtype))) };
     });
     for (const bytes of generated.workspaces) {
-      buffers.push({ name: "workspace", bytes: toSize(bytes), kind: "temporary", first: position, last: position });
+      buffers.push({ name: "workspace", bytes: sized(bytes), kind: "temporary", first: position, last: position });
       args.push({ buffer: buffers.length - 1, offset: 0 });
     }
     return {
       kernel: at,
       arguments: args,
-      sizes: launch.kernel.symbols,
+      sizes: session.kernels[at]!.sizes.map((name) => sized(symbol(name))),
       scalars: launch.scalars,
-      tasks: generated.phases.map((phase) => toSize(phase.tasks)),
-      scratch: toSize(generated.scratch),
+      tasks: generated.phases.map((phase) => sized(phase.tasks)),
+      scratch: sized(generated.scratch),
       once: isOnce,
       origin: originPath(launch),
     };
@@ -161,12 +164,18 @@ function describeBuffer(storage: Storage, session: Session): MutableBuffer {
   return { name, bytes, kind: kind.of };
 }
 
-/** The generated kernel for a record, made once per distinct record. */
-function kernelFor(launch: Launch, session: Session): { readonly at: number; readonly generated: GeneratedKernel } {
-  const key = kernelKey(launch.kernel);
+interface Made {
+  readonly at: number;
+  readonly generated: GeneratedKernel;
+}
+
+/** The generated kernel for a record, made once per distinct record, and what its symbols stand for here. */
+function kernelFor(launch: Launch, session: Session): Made & Pick<InUnits, "units"> {
+  const { kernel: record, units } = inUnits(launch.kernel);
+  const key = kernelKey(record);
   const known = session.known.get(key);
-  if (known !== undefined) return known;
-  const kernel = named(launch.kernel, launch.group);
+  if (known !== undefined) return { ...known, units };
+  const kernel = named(record, launch.group);
   const generated = session.generate(kernel);
   const made = { at: session.kernels.length, generated };
   session.kernels.push({
@@ -174,13 +183,14 @@ function kernelFor(launch: Launch, session: Session): { readonly at: number; rea
     formula: kernel.formula,
     source: generated.source,
     phases: generated.phases.map((phase) => phase.symbol),
+    sizes: kernel.symbols,
     work: sizesOf(workOf(kernel)),
     ...fromOf(launch),
     ...(generated.gpu === undefined ? {} : { gpu: launchOf(generated.gpu) }),
   });
   session.records.push(kernel);
   session.known.set(key, made);
-  return made;
+  return { ...made, units };
 }
 
 const sizesOf = ({ products, flops, bytes }: Work): KernelWork => ({

@@ -1,6 +1,6 @@
 /** How the open sizes of a program get their values, and what is said when they do not fit together. */
 import { Diagnostic, didYouMean } from "../../contract/diagnostic.ts";
-import type { PlanProgram, Port } from "../../contract/plan.ts";
+import type { PlanKernel, PlanProgram, PlanStep, Port } from "../../contract/plan.ts";
 import { evaluateSize, printSize, type Size } from "../../contract/size.ts";
 
 /**
@@ -176,4 +176,10 @@ function solve(size: Size, value: number, known: ReadonlyMap<string, number>): n
   const factor = rest.reduce((a, b) => a * b, 1);
   if (factor === 0) return "cannot tell";
   return value % factor === 0 ? solve(unknown, value / factor, known) : "none";
+}
+
+/** What sizes in a kernel's own names are for one of its steps. */
+export function sizesIn(kernel: PlanKernel, step: PlanStep, evaluate: (size: Size) => number): (size: Size) => number {
+  const values = new Map(kernel.sizes.map((name, i) => [name, evaluate(step.sizes[i]!)]));
+  return (size) => evaluateSize(size, values);
 }

@@ -49,6 +49,7 @@ export function kernelOf(symbol: string, body: string, { include = "prelude.cuh"
   ];
   return {
     ...{ symbol, formula: "x := what the test wants", source: source.join("\n"), phases: [`${symbol}_0`] },
+    sizes: [],
     work: NO_WORK,
     gpu: { phases: [{ threads: 128, sharedBytes: 0 }], tensorMaps: [] },
   };

@@ -57,7 +57,7 @@ describe("a step as launches", () => {
     { name: "h", address: 64, bytes: 400, inArena: true },
   ];
   const gpu = { phases: [{ threads: 128, sharedBytes: 512 }, { threads: 64, sharedBytes: 0 }], tensorMaps: [] }; // prettier-ignore
-  const twoPhases: PlanKernel = { ...affine, phases: ["first", "second"], gpu };
+  const twoPhases: PlanKernel = { ...affine, phases: ["first", "second"], sizes: ["n"], gpu };
   const one = step(0, [], {
     arguments: [
       { buffer: 0, offset: ["*", 4, "n"] },

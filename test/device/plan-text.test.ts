@@ -51,7 +51,7 @@ const launch: GpuLaunch = {
   ],
 };
 const gpuPlan = (gpu: GpuLaunch = launch, rest: Partial<Plan> = {}): Plan =>
-  plan([{ ...affine, gpu }], {}, { target: "cuda", arch: "sm_90a", ...rest });
+  plan([{ ...affine, sizes: ["n"], gpu }], {}, { target: "cuda", arch: "sm_90a", ...rest });
 const [matrix] = launch.tensorMaps;
 
 const GPU_DAMAGES: Readonly<Record<string, readonly [wrong: Plan, detail: RegExp]>> = {
@@ -82,6 +82,18 @@ const GPU_DAMAGES: Readonly<Record<string, readonly [wrong: Plan, detail: RegExp
     }),
     /step 0 \(test\): kernel affine_map copies from argument 1, and 1 are given/,
   ],
+  "a size missing": [
+    gpuPlan(launch, {
+      programs: {
+        step: program({
+          symbols: [],
+          buffers: [{ name: "y", kind: "output", bytes: 4 }],
+          steps: [step(0, [0, 0], { sizes: [], tasks: [1] })],
+        }),
+      },
+    }),
+    /step 0 \(test\): kernel affine_map has 1 sizes, 0 are given/,
+  ],
   "a matrix of unknown size": [
     gpuPlan(
       { ...launch, tensorMaps: [{ ...matrix!, sizes: [1152, "m"] }] },
@@ -94,7 +106,7 @@ const GPU_DAMAGES: Readonly<Record<string, readonly [wrong: Plan, detail: RegExp
         },
       },
     ),
-    /the size "m" is not among its symbols/,
+    /kernel affine_map: the size "m" is not among its own/,
   ],
 };
 
@@ -134,9 +146,9 @@ describe("the text of a plan", () => {
   });
 
   test("another version is named, with what to do", async () => {
-    const error = await diagnosticOf(() => parsePlan(printPlan(small).replace('"version":2', '"version":3')));
+    const error = await diagnosticOf(() => parsePlan(printPlan(small).replace('"version":3', '"version":4')));
     expect(error.message).toBe(
-      "plan: the plan has version 3, this runtime reads version 2\n" +
+      "plan: the plan has version 4, this runtime reads version 3\n" +
         "  fix: compile the model again with the soracc that runs it",
     );
   });

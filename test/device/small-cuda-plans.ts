@@ -36,6 +36,7 @@ export function cudaKernel(
       "}  // namespace soracc\n",
     ].join("\n"),
     phases,
+    sizes: [],
     work: NO_WORK,
     gpu: { phases: bodies.map(() => ({ threads: THREADS, sharedBytes: 0 })), tensorMaps: [] },
   };

@@ -28,6 +28,7 @@ export function kernel(symbol: string, formula: string, ...bodies: readonly stri
     formula,
     source: `// ${symbol}: ${formula}\n#include "prelude.hpp"\n${functions.join("\n")}`,
     phases,
+    sizes: [],
     work: NO_WORK,
   };
 }

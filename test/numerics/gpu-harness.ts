@@ -31,6 +31,7 @@ export async function gpuMistakesOf(
   const kernels = generated.map(({ symbol, source, phases }, i): PlanKernel => ({
     ...{ symbol, source, formula: cases[i]!.kernel.formula },
     phases: phases.map((phase) => phase.symbol),
+    sizes: [],
     work: NO_WORK,
   }));
   const prepared = cases.map((one, i) => prepare(one, generated[i]!, 1));

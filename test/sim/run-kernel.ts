@@ -72,7 +72,7 @@ export async function runKernel(written: Written, seed = 0, signal?: AbortSignal
     return Buffer.concat([...encoded, Buffer.from(addresses.buffer)]);
   };
   const after = await runOnMachine({
-    kernels: [{ symbol: "k", formula: "", source: sourceOf(written), phases: ["k_0"], work: NO_WORK }],
+    kernels: [{ symbol: "k", formula: "", source: sourceOf(written), phases: ["k_0"], sizes: [], work: NO_WORK }],
     grids: [{ kernel: 0, phase: 0, blocks, threads, sharedBytes, buffers, argumentsOn }],
     ...{ memory, seed, signal },
   });

@@ -24,7 +24,7 @@ import { guess, type Contraction } from "../code/contract-axes.ts";
 import { wholeIndices } from "../code/indices.ts";
 import { REGISTER_TYPES } from "../code/print.ts";
 import { openScope, placeOf, storedValues } from "../code/scope.ts";
-import { ELEMENT_THREADS, elementPhase, epilogueOf, type Setting } from "./contract.ts";
+import { ELEMENT_THREADS, elementPhase, epilogueOf, isLong, type Setting } from "./contract.ts";
 import { packedSide, sideOf, type SideView } from "./contract-sides.ts";
 import { cudaHead, type Workspace } from "./launch.ts";
 import type { Generated, Phase } from "./target.ts";
@@ -45,10 +45,10 @@ export const MULTIPROCESSORS = 132;
 const SHORTEST_CHUNK = 1024;
 const MOST_STAGES = 6;
 
-/** Whether the product is large enough that tiles of a whole warpgroup are not mostly padding. */
+/** Whether the product is large enough that tiles and steps of a whole warpgroup are not mostly padding. */
 export function suitsHopper({ m, n, k }: Setting["sizes"]): boolean {
   const [rows, columns, depth] = [m, n, k].map((size) => staticValue(size) ?? guess(size));
-  return rows! > ROWS / 2 && columns! >= 32 && depth! >= DEPTH;
+  return rows! > ROWS / 2 && columns! >= 32 && depth! > DEPTH;
 }
 
 export function contractHopper(setting: Setting): Generated {
@@ -165,7 +165,7 @@ function tilingOf({ n }: Setting["sizes"], right: boolean, { reads, values }: Pi
 function splitOf({ batch, m, n, k }: Setting["sizes"], columns: number) {
   const blocks = staticValue(multiply(batch, ceilDiv(m, ROWS), ceilDiv(n, columns)));
   const isFixed = staticValue(multiply(batch, m, n)) !== undefined;
-  if (!isFixed || blocks === undefined || staticValue(k) !== undefined) return undefined;
+  if (!isFixed || blocks === undefined || !isLong(k)) return undefined;
   const wanted = Math.floor(MULTIPROCESSORS / blocks);
   if (wanted < 2) return undefined;
   const chunks = max(ONE, min(constant(wanted), floorDiv(k, SHORTEST_CHUNK)));

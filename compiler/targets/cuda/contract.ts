@@ -6,7 +6,7 @@
  * `contract_plain.cu.hbs`, which evaluates both sides into shared memory.
  */
 import type { Arch } from "../../../contract/plan.ts";
-import { ceilDiv, constant, floorDiv, max, min, multiply, ONE, staticValue, ZERO, type Dim } from "../../graph/dim.ts";
+import { ceilDiv, constant, floorDiv, max, min, multiply, ONE, staticValue, symbol, ZERO, type Dim } from "../../graph/dim.ts";
 import type { ContractKernel } from "../../kernels/kernel.ts";
 import { dimText, scaledText, type Frame } from "../code/context.ts";
 import { arrange, guess, scatteredAccesses, sizeOf, type Contraction } from "../code/contract-axes.ts";
@@ -127,10 +127,13 @@ function tileOf({ m, n }: Setting["sizes"]): TileChoice {
 const sharedBytes = ({ rows, columns }: TileChoice): number =>
   Math.max(4 * 64 * (rows + columns), 4 * rows * (columns + 8));
 
+/** Whether a sum goes over the tokens of all samples, and not over samples alone or something of a fixed size. */
+export const isLong = (k: Dim): boolean => staticValue(k) === undefined && guess(k) > guess(symbol("batch"));
+
 /** Gradients of weights have few outputs and long sums: chunks of k go to different blocks and are added in order. */
 function splitOf({ batch, m, n, k }: Setting["sizes"], tile: TileChoice, product: Product) {
   const isFixed = staticValue(multiply(batch, m, n)) !== undefined;
-  if (!isFixed || staticValue(k) !== undefined) return undefined;
+  if (!isFixed || !isLong(k)) return undefined;
   const blocks = multiply(batch, ceilDiv(m, tile.rows), ceilDiv(n, tile.columns));
   const wanted = Math.floor(ENOUGH_BLOCKS / (staticValue(blocks) ?? ENOUGH_BLOCKS));
   if (wanted < 2) return undefined;

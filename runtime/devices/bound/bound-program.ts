@@ -2,7 +2,7 @@
 import { Diagnostic } from "../../../contract/diagnostic.ts";
 import type { Plan, PlanStep, Port } from "../../../contract/plan.ts";
 import { evaluateSize, type Size } from "../../../contract/size.ts";
-import { checkSymbols, portNamed } from "../../program/symbols.ts";
+import { checkSymbols, portNamed, sizesIn } from "../../program/symbols.ts";
 import type { BoundProgram, DeviceBuffer, MemoryFacts, RunOptions, StepProfile, Symbols } from "../device.ts";
 import { checkElements } from "../elements.ts";
 import { positionsOf, settleMemory, type Arena } from "./bound-memory.ts";
@@ -171,13 +171,15 @@ export function bindProgram(request: BindRequest): DroppableProgram {
     profile(): readonly StepProfile[] {
       const nanoseconds = main.profile();
       return steps.map((step, index) => {
-        const { symbol, work } = plan.kernels[step.kernel]!;
+        const kernel = plan.kernels[step.kernel]!;
+        const { symbol, work } = kernel;
+        const own = sizesIn(kernel, step, evaluate);
         return {
           step: stepNumbers[index]!,
           kernel: symbol,
           origin: step.origin,
           nanoseconds: nanoseconds[index]!,
-          ...{ flops: evaluate(work.flops), products: work.products, bytes: evaluate(work.bytes) },
+          ...{ flops: own(work.flops), products: work.products, bytes: own(work.bytes) },
         };
       });
     },

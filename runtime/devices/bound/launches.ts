@@ -7,6 +7,7 @@ import { CompilerBug } from "../../../contract/diagnostic.ts";
 import { bytesOf, type DType } from "../../../contract/dtype.ts";
 import type { Plan, PlanKernel, PlanStep, TensorMapSpec } from "../../../contract/plan.ts";
 import type { Size } from "../../../contract/size.ts";
+import { sizesIn } from "../../program/symbols.ts";
 import { addressIn, type PlacedBuffer } from "./engine.ts";
 
 /** One grid. */
@@ -72,6 +73,7 @@ function blocksOf(count: number, kernel: PlanKernel, { origin }: PlanStep): numb
 function argumentsOf(step: PlanStep, kernel: PlanKernel, request: LaunchRequest): Uint8Array {
   const { buffers, evaluate, encodeTensorMap, arena } = request;
   const maps = kernel.gpu?.tensorMaps ?? [];
+  const own = sizesIn(kernel, step, evaluate);
   const words = step.arguments.length + step.sizes.length + step.scalars.length;
   const whole = TENSOR_MAP_BYTES * maps.length + 8 * words;
   const bytes = new Uint8Array(Math.ceil(whole / STRUCT_ALIGNMENT) * STRUCT_ALIGNMENT);
@@ -80,10 +82,10 @@ function argumentsOf(step: PlanStep, kernel: PlanKernel, request: LaunchRequest)
 
   maps.forEach((map, index) => {
     const encoded = encodeTensorMap({
-      address: addresses[map.argument]! + evaluate(map.offset) * bytesOf(map.dtype),
+      address: addresses[map.argument]! + own(map.offset) * bytesOf(map.dtype),
       dtype: map.dtype,
-      sizes: map.sizes.map((size) => Math.max(1, evaluate(size))), // of an empty matrix nothing is copied
-      strides: map.strides.map(evaluate),
+      sizes: map.sizes.map((size) => Math.max(1, own(size))), // of an empty matrix nothing is copied
+      strides: map.strides.map(own),
       box: map.box,
       swizzle: map.swizzle,
     });

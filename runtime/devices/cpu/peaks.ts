@@ -32,6 +32,7 @@ SORACC_EXPORT void ${symbol}_0(const Launch* launch, int64_t task) {
 }
 `,
   phases: [`${symbol}_0`],
+  sizes: [],
   work: { flops: 0, products: "f32", bytes: 0 },
 });
 

@@ -215,7 +215,7 @@ struct WarpgroupProduct {
     return RightTile::across(stage + LEFT_BYTES, depth);
   }
 
-  // Starts sums = the product of what the next `steps` places of the ring receive; `settle` ends it.
+  // Starts sums = the product of what the next `steps` places of the ring receive, at least one; `settle` ends it.
   SORACC_INLINE_MEMBER void run(Ring<STAGES>& ring, uint32_t stages, int steps) {
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
@@ -236,11 +236,11 @@ struct WarpgroupProduct {
       ring.next();
     }
   }
-  SORACC_INLINE_MEMBER void settle(const Ring<STAGES>& ring, int steps) {
+  SORACC_INLINE_MEMBER void settle(const Ring<STAGES>& ring) {
     wgmma_wait<0>();
 #pragma unroll
     for (int block = 0; block < ROWS / 64; ++block) wgmma_hold(sums[block]);
-    if (steps > 0) ring.release(ring.before());
+    ring.release(ring.before());
   }
 
   // The first row of a part that this warp has.
@@ -248,19 +248,19 @@ struct WarpgroupProduct {
     return part / 2 * 64 + warp_index() % WARPGROUP_WARPS * 16 + part % 2 * PART_ROWS;
   }
 
-  // One part of the sums in shared memory, where this warp finds neighbouring columns of one row. No steps: zeros.
-  SORACC_INLINE_MEMBER void share(int part, float* to, bool any) const {
+  // One part of the sums in shared memory, where this warp finds neighbouring columns of one row.
+  SORACC_INLINE_MEMBER void share(int part, float* to) const {
+    struct alignas(8) Pair {
+      float first, second;
+    };
     sync_warp();
 #pragma unroll
     for (int which = 0; which < PARTS; ++which) {
       if (which != part) continue;
 #pragma unroll
       for (int i = 0; i < COLUMNS / 2; i += 4) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const float sum = sums[which / 2][i + which % 2 * 2 + e];
-          to[lane_index() / 4 * PITCH + sum_column(i + e)] = any ? sum : 0.0f;
-        }
+        const float* const sum = sums[which / 2] + i + which % 2 * 2;
+        *reinterpret_cast<Pair*>(to + lane_index() / 4 * PITCH + sum_column(i)) = Pair{ sum[0], sum[1] };
       }
     }
     sync_warp();
