@@ -2,7 +2,7 @@
  * The story of a compilation: text of a model -> Graph -> Graph' -> Kernels -> Plan. Each pass takes a program and
  * gives a program; `lower` makes kernels and steps of it.
  */
-import type { Arch, ModelFacts, ParameterRange, Plan, PlanProgram } from "../contract/plan.ts";
+import type { Arch, ModelFacts, ParameterRange, Plan, PlanKernel, PlanProgram } from "../contract/plan.ts";
 import { PLAN_VERSION } from "../contract/plan.ts";
 import type { Precision } from "../contract/precision.ts";
 import type { Program } from "./graph/node.ts";
@@ -53,7 +53,17 @@ export interface CompileRequest {
   readonly onPass?: (pass: string, before: Program, after: Program) => void;
 }
 
+/** The plan of all programs. */
 export function compilePlan(request: CompileRequest): Compilation {
+  const steps = compileByProgram(request);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** The same, program by program: each gives the kernels that are new with it, for those who have something to do with them. */
+export function* compileByProgram(request: CompileRequest): Generator<readonly PlanKernel[], Compilation> {
   const target = request.target ?? CPU;
   const session = openSession(
     target.name === "cpu" ? generateCpu : (kernel: Kernel) => generateCuda(kernel, target.arch),
@@ -68,7 +78,9 @@ export function compilePlan(request: CompileRequest): Compilation {
       verifyProgram(program, pass.name);
       request.onPass?.(pass.name, before, program);
     }
+    const before = session.kernels.length;
     programs[program.name] = lower(program, session);
+    yield session.kernels.slice(before);
   }
   const plan: Plan = {
     version: PLAN_VERSION,

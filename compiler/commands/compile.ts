@@ -3,10 +3,10 @@ import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { formatBytes } from "../../contract/atomic-file.ts";
 import { CompilerBug } from "../../contract/diagnostic.ts";
-import type { Plan } from "../../contract/plan.ts";
+import type { Plan, PlanKernel } from "../../contract/plan.ts";
 import { addBuildOptions, build, modelPath, type BuildOptions } from "./compile/build.ts";
 import { estimate, type Estimate } from "./compile/estimate.ts";
-import { describeGpu, type GpuReport } from "./compile/gpu-report.ts";
+import { describeGpu, type Begun, type GpuReport } from "./compile/gpu-report.ts";
 import { keptPlan, type Draft } from "./compile/plan-cache.ts";
 
 interface CompileOptions extends BuildOptions {
@@ -69,9 +69,18 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
   const started = performance.now();
   const { readModel } = await import("../load-model.ts");
   const text = await readModel(modelPath(file));
+  const gpuReport = options.target === "cuda" ? await import("./compile/gpu-report.ts") : undefined;
+  let begun: Begun | undefined;
   const make = async (): Promise<Draft> => {
-    const { plan, kernels } = await build(text, options, trace?.onPass);
-    return { plan, estimate: estimate(plan, kernels, batchOf(plan)) ?? null };
+    begun = await gpuReport?.beginBuilds(options.arch, root);
+    const onKernels = begun === undefined ? undefined : beginAll(begun);
+    try {
+      const { plan, kernels } = await build(text, options, { onPass: trace?.onPass, onKernels });
+      return { plan, estimate: estimate(plan, kernels, batchOf(plan)) ?? null };
+    } catch (error) {
+      begun?.builds.close();
+      throw error;
+    }
   };
   const { emitBinary } = await import("../emit/emit.ts");
   const { keptParts } = await import("./compile/parts-cache.ts");
@@ -81,7 +90,7 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
   const files = trace?.finish(plan);
   const output = options.output ?? `./${plan.model.name}`;
   checkPlace(resolve(output), force);
-  const gpu = plan.target === "cuda" ? await (await import("./compile/gpu-report.ts")).compileForGpu(plan, root) : null;
+  const gpu = (await gpuReport?.compileForGpu(plan, root, begun)) ?? null;
   const facts = {
     ...{ output, model: plan.model.name, preset: plan.model.preset ?? null, precision: plan.precision },
     parameters: plan.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
@@ -102,6 +111,12 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
   });
   return { ...facts, bytes };
 }
+
+/** Kernels are built while the rest of the plan is made; what fails is told when all of them are asked for. */
+const beginAll =
+  ({ builds }: Begun) =>
+  (kernels: readonly PlanKernel[]): void =>
+    kernels.forEach((kernel) => void builds.build(kernel).catch(() => undefined));
 
 function batchOf({ model: { recipe } }: Plan): number {
   const train = recipe["train"];

@@ -40,9 +40,10 @@ async function inspect(file: string, options: InspectOptions): Promise<readonly 
   const graphs = new Map<string, Map<string, Program>>();
   const { readModel } = await import("../load-model.ts");
   const text = await readModel(modelPath(file));
-  const { plan, traced } = await build(text, { ...options, programs: "all" }, (pass, _, after) => {
+  const onPass = (pass: string, _: Program, after: Program): void => {
     graphs.set(after.name, (graphs.get(after.name) ?? new Map<string, Program>()).set(pass, after));
-  });
+  };
+  const { plan, traced } = await build(text, { ...options, programs: "all" }, { onPass });
   if (options.kernel !== undefined) return sources(plan, options.kernel);
   if (options.kernels === true) return plan.kernels.map(({ symbol, formula }) => `${symbol}\n  ${formula}`);
   if (options.program === undefined) return overview(plan, traced, graphs);

@@ -1,9 +1,10 @@
 /** From a model file and what the user chose to a plan: what `compile` and `inspect` share. */
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import type { Command } from "commander";
 import { Diagnostic } from "../../../contract/diagnostic.ts";
-import { ARCHS, type ParameterRange } from "../../../contract/plan.ts";
+import { ARCHS, type ParameterRange, type PlanKernel } from "../../../contract/plan.ts";
 import { PRECISIONS, type Precision } from "../../../contract/precision.ts";
 import type { Program } from "../../graph/node.ts";
 import type { ModelText } from "../../load-model.ts";
@@ -54,20 +55,27 @@ export const addBuildOptions = (command: Command): Command =>
 const isDriven = (name: string): boolean =>
   ["initialize", "accumulate", "update"].includes(name) || name.startsWith("sample.");
 
+/** Told while a plan is made. */
+export interface BuildWatch {
+  /** After every pass: for traces. */
+  readonly onPass?: ((pass: string, before: Program, after: Program) => void) | undefined;
+  /** After every program: the kernels that are new with it. */
+  readonly onKernels?: ((kernels: readonly PlanKernel[]) => void) | undefined;
+}
+
 /**
- * @param onPass told after every pass
  * @throws Diagnostic for what is wrong in the model or asked for and not there
  */
 export async function build(
   source: ModelText,
   options: BuildOptions,
-  onPass?: (pass: string, before: Program, after: Program) => void,
+  { onPass, onKernels }: BuildWatch = {},
 ): Promise<Built> {
   const target = targetOf(options.target, options.arch);
   const asked = precisionOf(options.precision);
   const { runModel } = await import("../../load-model.ts");
   const { traceModel } = await import("../../language/trace-model.ts");
-  const { compilePlan } = await import("../../pipeline.ts");
+  const { compileByProgram } = await import("../../pipeline.ts");
   const definition = runModel(source);
   checkMesh(options.parallel === undefined ? definition.parallel : parseMesh(options.parallel), definition.parallel);
   const isTrained = definition.train !== undefined;
@@ -93,7 +101,7 @@ export async function build(
       fix: "give it a recipe (train: { … }) and a program loss, or sampling programs",
     });
   }
-  const compilation = compilePlan({
+  const compiling = compileByProgram({
     model: { name: model.name, config: model.config, preset: model.preset, recipe: model.recipe },
     parameters: rangesOf(model.layout),
     programs: traced,
@@ -102,7 +110,13 @@ export async function build(
     target,
     ...(onPass === undefined ? {} : { onPass }),
   });
-  return { ...compilation, traced, precision };
+  for (;;) {
+    const { done, value } = compiling.next();
+    if (done === true) return { ...value, traced, precision };
+    if (onKernels === undefined) continue;
+    onKernels(value);
+    await setImmediate(); // to let it begin
+  }
 }
 
 const recomputationOf = (recipe: TrainRecipe | undefined): Recomputation | undefined =>

@@ -1,13 +1,21 @@
 /** What NVRTC makes of a plan's kernels: registers, shared memory and spills of each. No GPU is needed. */
-import type { Plan } from "../../../contract/plan.ts";
+import type { Arch, Plan } from "../../../contract/plan.ts";
 import { openCacheFolder } from "../../../runtime/devices/cpu/cache-folder.ts";
 import { threadsWanted } from "../../../runtime/devices/cpu/threads.ts";
-import { buildCubins, type CubinRequest, type Cubins } from "../../../runtime/devices/cuda/cubins.ts";
+import {
+  buildCubins,
+  openBuilds,
+  type BuildRequest,
+  type CubinRequest,
+  type Cubins,
+  type KernelBuilds,
+} from "../../../runtime/devices/cuda/cubins.ts";
 import type { Warning } from "../../../runtime/devices/cuda/nvrtc-log.ts";
 import { openNvrtc } from "../../../runtime/devices/cuda/nvrtc.ts";
 import type { LoadProgress } from "../../../runtime/devices/device.ts";
 import { silentProgress, startProgress } from "../../../runtime/observe/progress.ts";
 import { cudaSources } from "../../emit/cuda-sources.ts";
+import { targetOf } from "./build.ts";
 
 export interface GpuReport {
   readonly arch: string;
@@ -42,21 +50,41 @@ export interface PhaseReport {
   readonly launches: number;
 }
 
-/** @throws Diagnostic: no NVRTC, or a kernel that it rejects */
-export async function compileForGpu(plan: Plan, root: string): Promise<GpuReport> {
+/** What builds the kernels of a plan that is not made yet. */
+export interface Begun {
+  readonly request: BuildRequest;
+  readonly builds: KernelBuilds;
+}
+
+/** Undefined where something is missing: mistakes in the model are told first. */
+export async function beginBuilds(arch: string | undefined, root: string): Promise<Begun | undefined> {
+  try {
+    const target = targetOf("cuda", arch);
+    if (target.name !== "cuda") return undefined;
+    const request = await requestFor(target.arch, root);
+    return { request, builds: openBuilds(request, true) };
+  } catch {
+    return undefined;
+  }
+}
+
+async function requestFor(arch: Arch, root: string): Promise<BuildRequest> {
   const notify = (message: string): void => void process.stderr.write(`soracc: ${message}\n`);
   const [nvrtc, cache] = await Promise.all([openNvrtc(), openCacheFolder(undefined, notify)]);
+  return { ...{ cache, nvrtc, arch, headers: cudaSources(root).prelude }, jobs: threadsWanted() };
+}
+
+/** @throws Diagnostic: no NVRTC, or a kernel that it rejects */
+export async function compileForGpu(plan: Plan, root: string, begun?: Begun): Promise<GpuReport> {
   const arch = plan.arch ?? "sm_80";
   const places = placesOf(plan);
-  const request: CubinRequest = {
-    ...{ cache, nvrtc, arch, kernels: plan.kernels, headers: cudaSources(root).prelude },
-    jobs: threadsWanted(),
-  };
+  const request: CubinRequest = { ...(begun?.request ?? (await requestFor(arch, root))), kernels: plan.kernels };
+  const { nvrtc } = request;
   const progress = process.stderr.isTTY
     ? await startProgress({ label: "kernels", total: plan.kernels.length, unit: "kernel" })
     : silentProgress;
   const watched = { ...request, progress: ({ ready }: LoadProgress) => progress.update(ready) };
-  const cold = await timed(() => buildCubins(watched)).finally(progress.stop);
+  const cold = await timed(() => buildCubins(watched, begun?.builds)).finally(progress.stop);
   const warm = await timed(() => buildCubins(request));
   return {
     ...{ arch, nvrtc: nvrtc.version, compiled: cold.result.compiled },

@@ -6,7 +6,19 @@
  * `contract_plain.cu.hbs`, which evaluates both sides into shared memory.
  */
 import type { Arch } from "../../../contract/plan.ts";
-import { ceilDiv, constant, floorDiv, max, min, multiply, ONE, staticValue, symbol, ZERO, type Dim } from "../../graph/dim.ts";
+import {
+  ceilDiv,
+  constant,
+  floorDiv,
+  max,
+  min,
+  multiply,
+  ONE,
+  staticValue,
+  symbol,
+  ZERO,
+  type Dim,
+} from "../../graph/dim.ts";
 import type { ContractKernel } from "../../kernels/kernel.ts";
 import { dimText, scaledText, type Frame } from "../code/context.ts";
 import { arrange, guess, scatteredAccesses, sizeOf, type Contraction } from "../code/contract-axes.ts";

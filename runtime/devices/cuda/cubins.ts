@@ -43,85 +43,155 @@ interface Packed extends LogReport {
 /** A process takes a fifth of a second to start and 200 MB: more of them gain nothing. */
 const MOST_PROCESSES = 16;
 
-/** @throws Diagnostic of kind `compiler` for the first kernel that fails, of kind `gpu` for an NVRTC that does not serve */
-export async function buildCubins(request: CubinRequest): Promise<Cubins> {
-  const { cache, nvrtc, headers, arch, kernels, progress = () => undefined } = request;
-  const common = hashOf("cubin", nvrtc.version, arch, ...OPTIONS, JSON.stringify(Object.entries(headers).sort()));
-  const keys = kernels.map(({ source }) => hashOf(common, source));
-  let compiled = 0;
-  const report = (doing: LoadProgress["doing"], ready: number): void =>
-    progress({ kernels: kernels.length, ready, compiled, doing });
-
-  const pack = await cached(cache, hashOf("cubins", ...keys), "cubins.bin", async (folder) => {
-    report("compiling kernels", 0);
-    const made = await buildAll(request, keys, (built, ready) => {
-      if (built) compiled++;
-      report("compiling kernels", ready);
-    });
-    let offset = 0;
-    const index = made.map(({ cubin, entries, warnings }): Packed => {
-      offset += cubin.length;
-      return { offset: offset - cubin.length, bytes: cubin.length, entries, warnings };
-    });
-    await writeFile(join(folder, "cubins.json"), JSON.stringify(index));
-    await writeFile(join(folder, "cubins.bin"), Buffer.concat(made.map(({ cubin }) => cubin)));
-  });
-  const [bytes, text] = await Promise.all([
-    readFile(pack.path),
-    readFile(pack.path.replace(/\.bin$/, ".json"), "utf8"),
-  ]);
-  const index = JSON.parse(text) as readonly Packed[];
-  report("ready", kernels.length);
-  return {
-    cubins: index.map(({ offset, bytes: length }) => bytes.subarray(offset, offset + length)),
-    reports: index.map(({ entries, warnings }) => ({ entries, warnings })),
-    compiled,
-  };
+/** Kernels on their way to cubins, each into the cache, as they become known. */
+export interface KernelBuilds {
+  /** From the cache, or made as soon as a process is free: those with long sources first. Equal sources are one. */
+  build(kernel: PlanKernel): Promise<BuiltKernel>;
+  /** Ends the processes; what is still waiting fails. */
+  close(): void;
 }
 
-type Entry = LogReport & { readonly cubin: Uint8Array };
+export interface BuiltKernel extends LogReport {
+  readonly cubin: Uint8Array;
+  /** False when it was in the cache. */
+  readonly built: boolean;
+}
 
-/** Every kernel from the cache or from NVRTC, whose processes start when the first of them is missing. */
-async function buildAll(
-  request: CubinRequest,
-  keys: readonly string[],
-  onReady: (built: boolean, ready: number) => void,
-): Promise<readonly Entry[]> {
-  const { kernels, cache, jobs } = request;
-  const made: Entry[] = [];
-  // Long sources take longest: they come first, so that no process ends alone with one of them.
-  const queue = kernels.map((_, index) => index).sort((a, b) => lengthOf(kernels[a]) - lengthOf(kernels[b]));
-  const processes: CompileProcess[] = [];
-  let ready = 0;
-  let failure: unknown;
-  const worker = async (): Promise<void> => {
-    let compiler: CompileProcess | undefined;
-    for (let index = queue.pop(); index !== undefined && failure === undefined; index = queue.pop()) {
-      const kernel = kernels[index]!;
+/** What kernels are built with, whichever they are. */
+export type BuildRequest = Omit<CubinRequest, "kernels" | "progress">;
+
+interface Waiting {
+  readonly kernel: PlanKernel;
+  readonly key: string;
+  readonly resolve: (entry: BuiltKernel) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** `ahead`: whether processes start at once, because most of the kernels will be missing. */
+export function openBuilds(request: BuildRequest, ahead = false): KernelBuilds {
+  const common = commonKey(request);
+  const known = new Map<string, Promise<BuiltKernel>>();
+  const waiting: Waiting[] = [];
+  const processes = new Set<CompileProcess>();
+  const jobs = Math.max(1, Math.min(request.jobs, MOST_PROCESSES));
+  let working = 0;
+  let failure: Error | undefined;
+
+  const start = async (): Promise<CompileProcess> => {
+    const started = await startCompiler(request);
+    processes.add(started);
+    if (failure !== undefined) started.close();
+    return started;
+  };
+  const idle: Promise<CompileProcess>[] = ahead ? Array.from({ length: jobs }, start) : [];
+  for (const starting of idle) starting.catch(() => undefined); // whoever waits for it is told
+  const fail = (error: unknown): void => {
+    const first = (failure ??= error instanceof Error ? error : new Error(String(error)));
+    processes.forEach((each) => each.close());
+    for (const { reject } of waiting.splice(0)) reject(first);
+  };
+
+  /** Builds until nothing waits. Long sources take longest: they come first, so that no process ends alone with one. */
+  const work = async (): Promise<void> => {
+    let compiler: Promise<CompileProcess> | undefined;
+    for (let next = takeLongest(waiting); next !== undefined; next = takeLongest(waiting)) {
+      const { kernel, key, resolve, reject } = next;
       try {
-        const entry = await cached(cache, keys[index]!, "kernel.cubin", async (folder) => {
-          if (compiler === undefined) {
-            compiler = await startCompiler(request);
-            processes.push(compiler);
-          }
-          await compileKernel(request, compiler, kernel, folder);
+        const entry = await cached(request.cache, key, "kernel.cubin", async (folder) => {
+          compiler ??= idle.pop() ?? start();
+          await compileKernel(request, await compiler, kernel, folder);
         });
-        made[index] = await readEntry(entry.path);
-        onReady(entry.built, ++ready);
+        resolve({ ...(await readEntry(entry.path)), built: entry.built });
       } catch (error) {
-        failure ??= error;
-        processes.forEach((each) => each.close());
+        fail(error);
+        reject(failure!);
       }
     }
+    if (compiler !== undefined) idle.push(compiler);
   };
-  const workers = Math.max(1, Math.min(jobs, MOST_PROCESSES, kernels.length));
-  await Promise.all(Array.from({ length: workers }, worker));
-  processes.forEach((each) => each.close());
-  if (failure !== undefined) throw failure as Error;
-  return made;
+
+  return {
+    build(kernel) {
+      const key = hashOf(common, kernel.source);
+      const before = known.get(key);
+      if (before !== undefined) return before;
+      const entry = new Promise<BuiltKernel>((resolve, reject) => {
+        if (failure === undefined) waiting.push({ kernel, key, resolve, reject });
+        else reject(failure);
+      });
+      known.set(key, entry);
+      if (working < jobs) {
+        working++;
+        // Not before everything that comes in one go is there to choose from.
+        void Promise.resolve()
+          .then(work)
+          .finally(() => working--);
+      }
+      return entry;
+    },
+    close: () => fail(new Error("the builds were closed")),
+  };
 }
 
-async function startCompiler({ nvrtc, headers, arch, script }: CubinRequest): Promise<CompileProcess> {
+/** What the keys of all kernels of a request have in common. */
+const commonKey = ({ nvrtc, arch, headers }: BuildRequest): string =>
+  hashOf("cubin", nvrtc.version, arch, ...OPTIONS, JSON.stringify(Object.entries(headers).sort()));
+
+function takeLongest(waiting: Waiting[]): Waiting | undefined {
+  const lengths = waiting.map(({ kernel }) => kernel.source.length);
+  const at = lengths.indexOf(Math.max(...lengths));
+  return at < 0 ? undefined : waiting.splice(at, 1)[0];
+}
+
+/**
+ * All cubins of a plan.
+ *
+ * @param builds those that were begun before; they are closed in the end
+ * @throws Diagnostic of kind `compiler` for the first kernel that fails, of kind `gpu` for an NVRTC that does not serve
+ */
+export async function buildCubins(request: CubinRequest, builds = openBuilds(request)): Promise<Cubins> {
+  const { cache, kernels, progress = () => undefined } = request;
+  const common = commonKey(request);
+  let [compiled, ready] = [0, 0];
+  const report = (doing: LoadProgress["doing"]): void => progress({ kernels: kernels.length, ready, compiled, doing });
+  const watched = async (kernel: PlanKernel): Promise<BuiltKernel> => {
+    const entry = await builds.build(kernel);
+    ready++;
+    if (entry.built) compiled++;
+    report("compiling kernels");
+    return entry;
+  };
+  try {
+    const keys = kernels.map(({ source }) => hashOf(common, source));
+    const pack = await cached(cache, hashOf("cubins", ...keys), "cubins.bin", async (folder) => {
+      report("compiling kernels");
+      const made = await Promise.all(kernels.map(watched));
+      let offset = 0;
+      const index = made.map(({ cubin, entries, warnings }): Packed => {
+        offset += cubin.length;
+        return { offset: offset - cubin.length, bytes: cubin.length, entries, warnings };
+      });
+      await writeFile(join(folder, "cubins.json"), JSON.stringify(index));
+      await writeFile(join(folder, "cubins.bin"), Buffer.concat(made.map(({ cubin }) => cubin)));
+    });
+    const [bytes, text] = await Promise.all([
+      readFile(pack.path),
+      readFile(pack.path.replace(/\.bin$/, ".json"), "utf8"),
+    ]);
+    const index = JSON.parse(text) as readonly Packed[];
+    ready = kernels.length;
+    report("ready");
+    return {
+      cubins: index.map(({ offset, bytes: length }) => bytes.subarray(offset, offset + length)),
+      reports: index.map(({ entries, warnings }) => ({ entries, warnings })),
+      compiled,
+    };
+  } finally {
+    builds.close();
+  }
+}
+
+async function startCompiler({ nvrtc, headers, arch, script }: BuildRequest): Promise<CompileProcess> {
   nvrtc.checkArch(arch);
   const started = await startCompileProcess({ library: nvrtc.from, headers, arch, script }).catch((error: unknown) => {
     if (!(error instanceof Crashed)) throw error;
@@ -137,11 +207,9 @@ async function startCompiler({ nvrtc, headers, arch, script }: CubinRequest): Pr
   throw new CompilerBug("NVRTC", `version ${nvrtc.version} was opened, and ${started.version} compiles`);
 }
 
-const lengthOf = (kernel: PlanKernel | undefined): number => kernel?.source.length ?? 0;
-
 /** The source stays beside the cubin: whoever wants to know what runs finds it there. */
 async function compileKernel(
-  request: CubinRequest,
+  request: BuildRequest,
   compiler: CompileProcess,
   kernel: PlanKernel,
   folder: string,
@@ -158,12 +226,12 @@ async function compileKernel(
   }
 }
 
-async function readEntry(path: string): Promise<Entry> {
+async function readEntry(path: string): Promise<LogReport & { readonly cubin: Uint8Array }> {
   const [cubin, text] = await Promise.all([readFile(path), readFile(join(path, "..", "report.json"), "utf8")]);
   return { cubin, ...(JSON.parse(text) as LogReport) };
 }
 
-async function rejected(request: CubinRequest, kernel: PlanKernel, log: string): Promise<Diagnostic> {
+async function rejected(request: BuildRequest, kernel: PlanKernel, log: string): Promise<Diagnostic> {
   const { nvrtc, arch } = request;
   const lines = log.split("\n").filter((line) => line.trim() !== "");
   const errors = lines.filter((line) => /\berror\b/.test(line) && !/^\d+ errors? detected/.test(line));
@@ -179,7 +247,7 @@ async function rejected(request: CubinRequest, kernel: PlanKernel, log: string):
   });
 }
 
-async function crashed(request: CubinRequest, kernel: PlanKernel, { how, lastWords }: Crashed): Promise<Diagnostic> {
+async function crashed(request: BuildRequest, kernel: PlanKernel, { how, lastWords }: Crashed): Promise<Diagnostic> {
   const { nvrtc, arch } = request;
   const killed = how === "SIGKILL";
   return new Diagnostic({
@@ -205,7 +273,7 @@ const aboutKernel = ({ formula, from }: PlanKernel): readonly string[] => [
 ];
 
 /** The path where a source that failed can be found afterwards. */
-async function keep({ cache }: CubinRequest, kernel: PlanKernel): Promise<string> {
+async function keep({ cache }: BuildRequest, kernel: PlanKernel): Promise<string> {
   const kept = join(cache.path, "rejected", `${kernel.symbol}.cu`);
   await mkdir(join(cache.path, "rejected"), { recursive: true }).catch(() => undefined);
   await writeFile(kept, kernel.source).catch(() => undefined);
