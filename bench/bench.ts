@@ -18,17 +18,20 @@ import { work } from "./worker.ts";
 const PEERS = ["eager", "compile"] as const;
 const PAUSE = 300; // milliseconds
 
-interface Options {
-  readonly json?: true;
-  readonly case?: string;
+interface Measured {
   readonly runs: string;
-  readonly tokens?: string;
-  readonly threads?: string;
   readonly peer: (typeof PEERS)[number];
   readonly python: string;
 }
 
-interface Result {
+interface Options extends Measured {
+  readonly json?: true;
+  readonly case?: string;
+  readonly tokens?: string;
+  readonly threads?: string;
+}
+
+export interface Result {
   readonly case: string;
   readonly ours_ms: number;
   /** Null without PyTorch. */
@@ -88,7 +91,7 @@ export async function main(words: readonly string[], root: string): Promise<numb
   return 0;
 }
 
-function describe(suite: Suite, result: Result): string {
+export function describe(suite: Suite, result: Result): string {
   const share = result.ours_of_peak === null ? "" : `, ${(result.ours_of_peak * 100).toFixed(0)} % of peak`;
   const ours = `${suite} ${result.case}: ${result.ours_ms.toFixed(2)} ms, ${result.ours_peak_mib.toFixed(0)} MiB${share}`;
   if (result.peer_ms === null) return ours;
@@ -96,12 +99,13 @@ function describe(suite: Suite, result: Result): string {
   return `${ours}; ${peer}; ${result.ratio?.toFixed(2) ?? "?"} times as fast`;
 }
 
-async function measure(one: Case, root: string, { runs, peer, python }: Options): Promise<Result> {
+/** @throws Error with what was said, when our side fails; where the peer does, there are no times of it */
+export async function measure(one: Case, root: string, { runs, peer, python }: Measured): Promise<Result> {
   const ours = new Worker(process.execPath, [
     ...[join(root, "scripts", "run.js"), "bench/bench.ts", "worker", JSON.stringify(one)],
   ]);
   const theirs =
-    one.suite === "compile"
+    one.suite === "compile" || ("checkpoints" in one && one.checkpoints === undefined)
       ? undefined
       : new Worker(python, [join(root, "bench", "peer", "worker.py"), JSON.stringify({ ...one, peer })]);
   const own = await ours.next();

@@ -20,6 +20,11 @@ export interface ModelCase extends Facts {
   readonly heads: number;
   readonly conditioning: "adaln" | "cross-attn";
   readonly precision: Precision;
+  readonly device: "cpu" | "cuda";
+  /** Settings of ours, as `--set` takes them. */
+  readonly set: readonly string[];
+  /** Whether PyTorch computes every block again in its backward pass; undefined: it is not asked. */
+  readonly checkpoints: boolean | undefined;
   readonly tokens: number;
   readonly textTokens: number;
 }
@@ -84,10 +89,27 @@ export function casesOf(suite: Suite, threads: number, tokens?: number): readonl
   }
 }
 
+/** Training steps of DiT-XL/2 on a GPU that gpu:check times, with recomputation on. */
+export function stepsOnGpu(threads: number): readonly ModelCase[] {
+  const facts = { suite: "train", device: "cuda", precision: "bf16", textTokens: 77, threads, warmup: 3 } as const;
+  const xl = { preset: "XL/2", width: 1152, depth: 28, heads: 16 };
+  const long = ["train.recompute=block", "train.recomputeSpan=4"];
+  return [
+    {
+      ...{ name: "adaln-bf16-16384", conditioning: "adaln", tokens: 16_384, ...xl, ...facts },
+      ...{ set: ["train.recompute=cheap"], checkpoints: true },
+    },
+    {
+      ...{ name: "cross-attn-bf16-819200", conditioning: "cross-attn", tokens: 819_200, ...xl, ...facts },
+      ...{ set: long, checkpoints: undefined, warmup: 1 },
+    },
+  ];
+}
+
 const models = (suite: "train" | "sample", tokens: number, facts: Omit<Facts, "name">): readonly ModelCase[] =>
   CONDITIONINGS.flatMap((conditioning) =>
     PRECISIONS.map((precision) => ({
       ...{ suite, name: `${conditioning}-${precision}`, conditioning, precision, tokens, textTokens: 77 },
-      ...{ ...S2, ...facts },
+      ...{ ...S2, ...facts, device: "cpu" as const, set: [], checkpoints: false },
     })),
   );

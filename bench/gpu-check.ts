@@ -1,9 +1,9 @@
 /**
  * What a machine with an NVIDIA GPU can tell, in one command: do single instructions and kernels do there what they do in
- * the simulator, do the recordings agree, and how fast are the kernels beside PyTorch's? Without a GPU it says so and ends
- * well.
+ * the simulator, do the recordings agree, and how fast are operators and training steps beside PyTorch's? Without a GPU it
+ * says so and ends well.
  *
- *     npm run gpu:check [-- --out FOLDER]
+ *     npm run gpu:check [-- --out FOLDER] [--only kernels,recordings,operators,steps]
  */
 import {
   closeSync,
@@ -19,6 +19,7 @@ import {
 } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
+import { Command, CommanderError } from "commander";
 import { cudaSources } from "../compiler/emit/cuda-sources.ts";
 import { Diagnostic } from "../contract/diagnostic.ts";
 import type { Precision } from "../contract/precision.ts";
@@ -26,10 +27,15 @@ import { runChild } from "../runtime/devices/cpu/child.ts";
 import { createCudaDevice } from "../runtime/devices/cuda/device.ts";
 import { openDriver, printVersion } from "../runtime/devices/cuda/driver.ts";
 import { openNvrtc } from "../runtime/devices/cuda/nvrtc.ts";
+import { describe, measure, type Result } from "./bench.ts";
+import { stepsOnGpu } from "./cases.ts";
 import { DIT_XL, timeOperators, type Sizes, type Timing } from "./operators.ts";
 
 const PRECISIONS: readonly Precision[] = ["f32", "bf16"];
 const RUNS = 20;
+/** Turns of a training step. */
+const STEPS = 5;
+const PEER_SCRIPT = "bench/peer/gpu.py";
 const AT_A_TIME = 4;
 const PATIENCE = 180_000; // milliseconds that one recording may take
 
@@ -66,11 +72,9 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 /** Resolves to the exit code. */
 export async function main(words: readonly string[], root: string): Promise<number> {
-  const out = words[0] === "--out" ? words[1] : undefined;
-  if (words.length > 0 && out === undefined) {
-    say("usage: npm run gpu:check [-- --out FOLDER]");
-    return 1;
-  }
+  const options = readOptions(words);
+  if (typeof options === "number") return options;
+  const { out, parts } = options;
   const recordings = recordingsIn(join(root, "test", "fixtures"));
   const gpu = await gpuOfMachine();
   if (gpu === undefined) {
@@ -80,18 +84,50 @@ export async function main(words: readonly string[], root: string): Promise<numb
   }
   await useNvrtcOfPython();
   say(`gpu  ${gpu.name}, driver for CUDA ${gpu.cuda}, NVRTC ${(await openNvrtc()).version}`);
-  const tested = await testKernels(root);
-  const verified = await verifyAll(recordings, root);
-  const operators = await compareOperators(root);
+  const tested = parts.has("kernels") ? await testKernels(root) : null;
+  const verified = parts.has("recordings") ? await verifyAll(recordings, root) : [];
+  const operators = parts.has("operators") ? await compareOperators(root) : undefined;
+  const steps = parts.has("steps") ? await compareSteps(root) : undefined;
   const folder = resolve(out ?? join(root, "bench", "results"));
   mkdirSync(folder, { recursive: true });
   const date = new Date().toISOString().slice(0, 10);
   const file = join(folder, `${gpu.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}-${date}.json`);
   const wrong = verified.filter(({ result }) => result === "differs" || result === "fails").length;
-  writeFileSync(file, `${JSON.stringify({ gpu, date, sizes: DIT_XL, ...operators, tested, verified }, null, 2)}\n`);
+  const results = { gpu, date, sizes: DIT_XL, ...operators, ...steps, tested, verified };
+  writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
   say(`${verified.length - wrong} of ${verified.length} verifications are well; written to ${file}`);
   const untrue = wrong + (tested?.failed.length ?? 0);
-  return untrue === 0 && operators.failed === null ? 0 : 1;
+  const failed = [operators?.failed ?? null, ...(steps?.failedSteps ?? [])].filter((each) => each !== null);
+  return untrue === 0 && failed.length === 0 ? 0 : 1;
+}
+
+const PARTS = ["kernels", "recordings", "operators", "steps"] as const;
+type Part = (typeof PARTS)[number];
+
+interface Options {
+  readonly out: string | undefined;
+  readonly parts: ReadonlySet<Part>;
+}
+
+/** An exit code where there is nothing to do. */
+function readOptions(words: readonly string[]): Options | number {
+  const command = new Command("gpu:check")
+    .description("tests kernels, verifies recordings and times operators and training steps on this machine's GPU")
+    .option("--out <folder>", "for the results (default: bench/results)")
+    .option("--only <parts>", `some of ${PARTS.join(",")}`)
+    .exitOverride();
+  try {
+    command.parse([...words], { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode;
+    throw error;
+  }
+  const { out, only } = command.opts<{ out?: string; only?: string }>();
+  const named = only?.split(",") ?? PARTS;
+  const unknown = named.find((part) => !PARTS.includes(part as Part));
+  if (unknown === undefined) return { out, parts: new Set(named as readonly Part[]) };
+  process.stderr.write(`gpu:check: there is no part ${unknown}\n  parts  ${PARTS.join(", ")}\n`);
+  return 1;
 }
 
 interface GpuFacts {
@@ -262,6 +298,29 @@ async function compareOperators(root: string): Promise<Comparison> {
   }
 }
 
+interface Steps {
+  readonly steps: readonly Result[];
+  /** What was said by those of ours that could not be timed. */
+  readonly failedSteps: readonly string[];
+}
+
+/** Whole training steps, beside torch.compile where python3 has it and the case says how. */
+async function compareSteps(root: string): Promise<Steps> {
+  const steps: Result[] = [];
+  const failedSteps: string[] = [];
+  for (const one of stepsOnGpu(availableParallelism())) {
+    try {
+      const result = await measure(one, root, { runs: String(STEPS), peer: "compile", python: "python3" });
+      steps.push(result);
+      say(`  ${describe("train", result)}`);
+    } catch (error) {
+      failedSteps.push((error as Error).message);
+      say(`  FAILS  ${(error as Error).message}`);
+    }
+  }
+  return { steps, failedSteps };
+}
+
 interface Peer {
   readonly facts: string;
   readonly times: ReadonlyMap<string, number>;
@@ -269,12 +328,7 @@ interface Peer {
 
 async function timesOfPeer(root: string, precision: Precision, sizes: Sizes): Promise<Peer> {
   const { tokens, width, heads } = sizes;
-  const words = [
-    join(root, "bench/peer/gpu_operators.py"),
-    ...[tokens, width, heads].map(String),
-    precision,
-    String(RUNS),
-  ];
+  const words = [join(root, PEER_SCRIPT), ...[tokens, width, heads].map(String), precision, String(RUNS)];
   const { code, stdout, stderr, failure } = await runChild("python3", words, { abort: AbortSignal.timeout(PATIENCE) });
   if (code !== 0) {
     const said = stderr.trim().split("\n").at(-1) ?? "";

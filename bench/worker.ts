@@ -10,11 +10,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { build } from "../compiler/commands/compile/build.ts";
+import { cudaSources } from "../compiler/emit/cuda-sources.ts";
 import { nativeSources } from "../compiler/emit/native-sources.ts";
 import { readModel } from "../compiler/load-model.ts";
 import { CPU } from "../compiler/pipeline.ts";
+import type { Arch, Plan } from "../contract/plan.ts";
 import { createCpuDevice } from "../runtime/devices/cpu/device.ts";
 import { measurePeaks } from "../runtime/devices/cpu/peaks.ts";
+import { createCudaDevice } from "../runtime/devices/cuda/device.ts";
+import type { Device } from "../runtime/devices/device.ts";
 import { builtInTextEncoder } from "../runtime/data/text.ts";
 import { loadPrograms } from "../runtime/program/load.ts";
 import { chooseSampler, openSampler, samplingPrograms } from "../runtime/sample/sampler.ts";
@@ -32,17 +36,19 @@ interface Prepared {
   readonly run: () => Promise<number>;
   /** The operations of a run, and the processor's peak in 10^9 of them a second; of products only. */
   readonly judge?: () => Promise<{ readonly flops: number; readonly peak: number }>;
+  /** Bytes that a plan asks for on a GPU; else what counts is the most memory this process ever had. */
+  readonly planned?: number;
   readonly close: () => Promise<void>;
 }
 
 export async function work(one: Case, root: string): Promise<void> {
   const say = (facts: object): void => void process.stdout.write(`${JSON.stringify(facts)}\n`);
-  const { about, run, judge, close } = await prepare(one, root);
+  const { about, run, judge, planned, close } = await prepare(one, root);
   for (let i = 0; i < one.warmup; i++) await run();
   say({ about });
   const times: number[] = [];
   for await (const _ of createInterface({ input: process.stdin })) say({ ms: times[times.push(await turn(run)) - 1] });
-  const peakMib = process.resourceUsage().maxRSS / 1024;
+  const peakMib = planned === undefined ? process.resourceUsage().maxRSS / 1024 : planned / 2 ** 20;
   const judged = await judge?.();
   say({ peakMib, ...(judged === undefined ? {} : { ofPeak: judged.flops / median(times) / 1e6 / judged.peak }) });
   await close();
@@ -76,29 +82,48 @@ const timed = async (run: () => Promise<unknown>): Promise<number> => {
   return performance.now() - started;
 };
 
-const planOf = async ({ preset, conditioning, precision }: ModelCase, root: string, set: readonly string[] = []) => {
+type OpenDevice = Device & { readonly arch?: Arch };
+
+const openDevice = ({ device, threads }: ModelCase, root: string): Promise<OpenDevice> =>
+  device === "cuda"
+    ? createCudaDevice({ headers: cudaSources(root).prelude })
+    : createCpuDevice({ ...nativeSources(root), threads });
+
+async function planOf(one: ModelCase, { arch }: OpenDevice, root: string, set: readonly string[] = []): Promise<Plan> {
+  const { preset, conditioning, precision, device } = one;
   const text = await readModel(join(root, "models", "dit.sora.ts"));
-  const options = { preset, set: [`conditioning=${conditioning}`, ...set], target: "cpu", precision };
-  return (await build(text, options)).plan;
-};
+  const target = { target: device, ...(arch === undefined ? {} : { arch }) };
+  const { plan } = await build(text, {
+    preset,
+    set: [`conditioning=${conditioning}`, ...one.set, ...set],
+    precision,
+    ...target,
+  });
+  return plan;
+}
 
 /** Frames of 8 by 8 tokens. */
 const sizeOf = (tokens: number) => ({ frames: Math.ceil(tokens / 64), height: 16, width: 16 });
 
 async function prepareTraining(one: ModelCase, root: string): Promise<Prepared> {
-  const plan = await planOf(one, root);
-  const device = await createCpuDevice({ ...nativeSources(root), threads: one.threads });
+  const device = await openDevice(one, root);
+  const plan = await planOf(one, device, root);
   const step = await prepareStep(plan, device, { size: sizeOf(one.tokens), batch: 1, textTokens: one.textTokens });
-  return { about: device.description, run: () => timed(() => step.take()), close: () => device.close() };
+  return {
+    about: device.description,
+    run: () => timed(() => step.take()),
+    close: () => device.close(),
+    ...(one.device === "cuda" ? { planned: step.peakBytes } : {}),
+  };
 }
 
 const SAMPLED_STEPS = 10;
 
 /** Steps of a sampler, with the conversion to pixels at their end; a time is that of one step. */
 async function prepareSampling(one: ModelCase, root: string): Promise<Prepared> {
-  const plan = await planOf(one, root, ["channels=3"]);
+  const device = await openDevice(one, root);
+  const plan = await planOf(one, device, root, ["channels=3"]);
   const sampler = chooseSampler(plan, "ddim");
-  const device = await createCpuDevice({ ...nativeSources(root), threads: one.threads });
   const loaded = await loadPrograms(device, plan, samplingPrograms(sampler));
   const count = plan.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   const weights = loaded.createState("parameters", "f32", count);

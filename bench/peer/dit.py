@@ -6,6 +6,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Attention(nn.Module):
@@ -45,8 +46,9 @@ class Block(nn.Module):
 class DiT(nn.Module):
     """Conditioning `adaln` (pooled text) or `cross-attn` (attention to text tokens alone)."""
 
-    def __init__(self, conditioning, width, depth, heads, tokens, patch=2, channels=4, text=512):
+    def __init__(self, conditioning, width, depth, heads, tokens, patch=2, channels=4, text=512, checkpoints=False):
         super().__init__()
+        self.checkpoints = checkpoints
         self.pooled = conditioning == "adaln"
         self.embed = nn.Linear(channels * patch * patch, width)
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
@@ -65,7 +67,10 @@ class DiT(nn.Module):
             condition = condition + self.text(text)
         h = self.embed(x.flatten(2)) + self.positions
         for block in self.blocks:
-            h = block(h, condition, text)
+            if self.checkpoints:
+                h = checkpoint(block, h, condition, text, use_reentrant=False)
+            else:
+                h = block(h, condition, text)
         shift, scale = self.modulation(F.silu(condition)).chunk(2, dim=-1)
         out = self.out(modulate(self.norm(h), shift, scale))
         b, s = x.shape[:2]
@@ -104,9 +109,10 @@ class Diffusion:
 
 
 def training_step(case, compiled):
-    """A function that takes one step: forward, backward, Adam, moving average of the weights."""
-    tokens = case["tokens"]
-    model = DiT(case["conditioning"], case["width"], case["depth"], case["heads"], tokens)
+    """A function that takes one step on the default device: forward, backward, Adam, moving average of the weights."""
+    tokens, device = case["tokens"], case["device"]
+    sizes = (case["width"], case["depth"], case["heads"], tokens)
+    model = DiT(case["conditioning"], *sizes, checkpoints=case["checkpoints"])
     average = copy.deepcopy(model)
     for parameter in average.parameters():
         parameter.requires_grad_(False)
@@ -118,12 +124,14 @@ def training_step(case, compiled):
     narrow = case["precision"] == "bf16"
 
     def step():
-        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+        with torch.autocast(device, torch.bfloat16, enabled=narrow):
             loss = diffusion.loss(run, x, text)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1e-4)
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return step
 

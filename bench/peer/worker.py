@@ -47,13 +47,18 @@ def main():
     case = json.loads(sys.argv[1])
     torch.manual_seed(0)
     torch.set_num_threads(case["threads"])
+    device = case.get("device", "cpu")
+    torch.set_default_device(device)
     run = prepare(case)
     for _ in range(case["warmup"]):
         run()
     say(about=f"PyTorch {torch.__version__}, {case['peer']}")
     for line in sys.stdin:
         say(ms=turn(run))
-    say(peakMib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    if device == "cuda":
+        say(peakMib=torch.cuda.max_memory_allocated() / 2**20)
+    else:
+        say(peakMib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 main()
