@@ -12,7 +12,7 @@ import { createInterface } from "node:readline";
 import { build } from "../compiler/commands/compile/build.ts";
 import { cudaSources } from "../compiler/emit/cuda-sources.ts";
 import { nativeSources } from "../compiler/emit/native-sources.ts";
-import { readModel } from "../compiler/load-model.ts";
+import { readModel } from "../compiler/read-model.ts";
 import { CPU } from "../compiler/pipeline.ts";
 import type { Arch, Plan } from "../contract/plan.ts";
 import { createCpuDevice } from "../runtime/devices/cpu/device.ts";

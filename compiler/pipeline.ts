@@ -2,7 +2,7 @@
  * The story of a compilation: text of a model -> Graph -> Graph' -> Kernels -> Plan. Each pass takes a program and
  * gives a program; `lower` makes kernels and steps of it.
  */
-import type { Arch, ModelFacts, ParameterRange, Plan, PlanKernel, PlanProgram } from "../contract/plan.ts";
+import type { ModelFacts, ParameterRange, Plan, PlanKernel, PlanProgram } from "../contract/plan.ts";
 import { PLAN_VERSION } from "../contract/plan.ts";
 import type { Precision } from "../contract/precision.ts";
 import type { Program } from "./graph/node.ts";
@@ -12,15 +12,12 @@ import { precision } from "./passes/precision.ts";
 import { recompute, type Recomputation } from "./passes/recompute.ts";
 import { simplify } from "./passes/simplify.ts";
 import { lower, openSession } from "./plan/lower.ts";
+import { CPU, type Target } from "./targets/choice.ts";
 import { generate as generateCpu } from "./targets/cpu/target.ts";
 import { generate as generateCuda } from "./targets/cuda/target.ts";
 
-export type { Precision };
-
-/** What kernels are written for. */
-export type Target = { readonly name: "cpu" } | { readonly name: "cuda"; readonly arch: Arch };
-
-export const CPU: Target = { name: "cpu" };
+export type { Precision, Target };
+export { CPU };
 
 export interface Pass {
   readonly name: string;

@@ -64,12 +64,19 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
   const { checkPlace } = await import("../emit/write-binary.ts");
   const force = options.force === true;
   if (options.output !== undefined) checkPlace(resolve(options.output), force);
-  const { openTraceFolder } = await import("./compile/trace-folder.ts");
-  const trace = options.trace === undefined ? undefined : openTraceFolder(options.trace);
+  const trace =
+    options.trace === undefined
+      ? undefined
+      : (await import("./compile/trace-folder.ts")).openTraceFolder(options.trace);
   const started = performance.now();
-  const { readModel } = await import("../load-model.ts");
-  const text = await readModel(modelPath(file));
-  const gpuReport = options.target === "cuda" ? await import("./compile/gpu-report.ts") : undefined;
+  const { readModel } = await import("../read-model.ts");
+  // What comes later is read while the model is: its reading is mostly waiting for a process.
+  const [text, { emitBinary }, { keptParts }, gpuReport] = await Promise.all([
+    readModel(modelPath(file)),
+    import("../emit/emit.ts"),
+    import("./compile/parts-cache.ts"),
+    options.target === "cuda" ? import("./compile/gpu-report.ts") : undefined,
+  ]);
   let begun: Begun | undefined;
   const make = async (): Promise<Draft> => {
     begun = await gpuReport?.beginBuilds(options.arch, root);
@@ -82,8 +89,6 @@ export async function compile(file: string, options: CompileOptions): Promise<Co
       throw error;
     }
   };
-  const { emitBinary } = await import("../emit/emit.ts");
-  const { keptParts } = await import("./compile/parts-cache.ts");
   const [draft, parts] = await Promise.all([keptPlan(text, options, make, trace === undefined), keptParts(root)]);
   const { plan, packed, estimate: estimated, kept } = draft;
   const seconds = (performance.now() - started) / 1000;

@@ -38,7 +38,7 @@ export function configure(command: Command, finish: (exitCode: number) => void):
 
 async function inspect(file: string, options: InspectOptions): Promise<readonly string[]> {
   const graphs = new Map<string, Map<string, Program>>();
-  const { readModel } = await import("../load-model.ts");
+  const { readModel } = await import("../read-model.ts");
   const text = await readModel(modelPath(file));
   const onPass = (pass: string, _: Program, after: Program): void => {
     graphs.set(after.name, (graphs.get(after.name) ?? new Map<string, Program>()).set(pass, after));

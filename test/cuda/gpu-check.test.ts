@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { stepsOnGpu } from "../../bench/cases.ts";
 import { timeOperators } from "../../bench/operators.ts";
 import { build } from "../../compiler/commands/compile/build.ts";
-import { readModel } from "../../compiler/load-model.ts";
+import { readModel } from "../../compiler/read-model.ts";
 import { CPU } from "../../compiler/pipeline.ts";
 import { cpu } from "../device/with-device.ts";
 import { nativeSources } from "../../compiler/emit/native-sources.ts";

@@ -22,6 +22,7 @@ const wholeCompiler = [
   ...graphLanguage,
   "compiler/language",
   "compiler/load-model.ts",
+  "compiler/read-model.ts",
   "compiler/passes",
   "compiler/passes/differentiate.ts",
   "compiler/parallel",
@@ -53,8 +54,12 @@ export const areaRules: Readonly<Record<string, AreaRule>> = {
     mayImport: [...graphLanguage, "compiler/passes/differentiate.ts"],
     because: "what a model file imports builds graphs, nothing later; a training step is a graph with gradients",
   },
+  "compiler/read-model.ts": {
+    mayImport: ["contract"],
+    because: "a model whose plan is kept is read, and nothing more",
+  },
   "compiler/load-model.ts": {
-    mayImport: [...graphLanguage, "compiler/language"],
+    mayImport: [...graphLanguage, "compiler/language", "compiler/read-model.ts"],
     because: "a model file is language, whoever compiles it",
   },
   "compiler/passes/differentiate.ts": {

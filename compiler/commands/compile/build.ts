@@ -7,13 +7,14 @@ import { Diagnostic } from "../../../contract/diagnostic.ts";
 import { ARCHS, type ParameterRange, type PlanKernel } from "../../../contract/plan.ts";
 import { PRECISIONS, type Precision } from "../../../contract/precision.ts";
 import type { Program } from "../../graph/node.ts";
-import type { ModelText } from "../../load-model.ts";
+import type { ModelText } from "../../read-model.ts";
 import { staticValue } from "../../graph/dim.ts";
 import type { ParameterLayout } from "../../language/parameters.ts";
 import type { TrainRecipe } from "../../language/recipe.ts";
 import { parseMesh, printMesh, ranksOf, type Mesh } from "../../notation/mesh.ts";
 import type { Recomputation } from "../../passes/recompute.ts";
-import { CPU, type Compilation, type Target } from "../../pipeline.ts";
+import type { Compilation } from "../../pipeline.ts";
+import { CPU, type Target } from "../../targets/choice.ts";
 
 export interface BuildOptions {
   readonly preset?: string;

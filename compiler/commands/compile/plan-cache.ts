@@ -8,7 +8,7 @@ import { parsePlan, printPlan } from "../../../contract/plan-schema.ts";
 import type { Plan } from "../../../contract/plan.ts";
 import { hashOf, keptText, openCacheFolder } from "../../../runtime/devices/cpu/cache-folder.ts";
 import { pack } from "../../emit/pack.ts";
-import type { ModelText } from "../../load-model.ts";
+import type { ModelText } from "../../read-model.ts";
 import type { BuildOptions } from "./build.ts";
 import type { Estimate } from "./estimate.ts";
 
