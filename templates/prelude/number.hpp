@@ -35,7 +35,7 @@ SORACC_INLINE uint32_t bf16_bits(float value) {
 #else
   const uint32_t word = bit_cast<uint32_t>(value);
   const uint32_t rounded = word + 0x7fffu + ((word >> 16) & 1u);
-  return ((word & 0x7fffffffu) > 0x7f800000u ? word | 0x400000u : rounded) >> 16;
+  return (value == value ? rounded : word | 0x400000u) >> 16;
 #endif
 }
 

@@ -6,7 +6,7 @@
  * scope every shared subexpression is one named constant.
  */
 import { CompilerBug } from "../../../contract/diagnostic.ts";
-import type { ScalarType } from "../../../contract/dtype.ts";
+import type { DType, ScalarType } from "../../../contract/dtype.ts";
 import { registerOf } from "../../../contract/dtype.ts";
 import { staticValue } from "../../graph/dim.ts";
 import type { Access, Store } from "../../kernels/kernel.ts";
@@ -79,19 +79,21 @@ export function storeStatements(scope: Scope, stores: readonly Store[]): string[
 /** Computes what is to be stored, as the register type that is assigned to the element. */
 export function storedValues(scope: Scope, stores: readonly Store[]): { text: Text; type: ScalarType }[] {
   const { kernel } = scope.frame;
-  const values = emitValues(
-    scope,
-    stores.map((store) => store.value),
-  );
-  return stores.map((store, i) => {
-    const { dtype } = kernel.operands[accessAt(scope, store.access).operand]!;
-    const from = store.value.type;
+  const types = stores.map((store) => kernel.operands[accessAt(scope, store.access).operand]!.dtype);
+  const roots = stores.map((store, i) => unrounded(store.value, types[i]!));
+  const values = emitValues(scope, roots);
+  return types.map((dtype, i) => {
+    const from = roots[i]!.type;
     const to = registerOf(dtype);
     // bf16 and f16 round a double themselves, once.
     const once = from === "f64" && to === "f32" && dtype !== "f32";
     return once ? { text: values[i]!, type: from } : { text: convert(values[i]!, from, to), type: to };
   });
 }
+
+/** What is rounded to the type that it is stored as anyway. */
+const unrounded = (value: Expression, dtype: DType): Expression =>
+  value.kind === "call" && value.name === dtype && value.args[0]!.type === "f32" ? value.args[0]! : value;
 
 function countUses(roots: readonly Expression[]): Map<Expression, number> {
   const uses = new Map<Expression, number>();

@@ -78,19 +78,16 @@ SORACC_INLINE float log1p(float x) {
   return x == 0.0f ? x : result;
 }
 
+// (e^2x - 1) / (e^2x + 1), of the magnitude: e^2x - 1 keeps the digits of small ones. From 10 on it is 1.
 SORACC_INLINE float tanh(float x) {
-  const float magnitude = abs(x);
-  const float s = x * x;
-  // tanh x = x + x^3 P(x^2) below 0.66, degree 5
-  float p = 0x1.0a4e2ap-9f;
-  p = p * s - 0x1.07e95ep-7f;
-  p = p * s + 0x1.62b752p-6f;
-  p = p * s - 0x1.b9db1p-5f;
-  p = p * s + 0x1.111004p-3f;
-  p = p * s - 0x1.555552p-2f;
-  const float small = p * s * x + x;
-  const float large = __builtin_copysignf(1.0f - 2.0f / (exp(2.0f * magnitude) + 1.0f), x);
-  return magnitude < 0.66f ? small : large;
+  const float twice = 2.0f * abs(x);
+  const float inside = twice > 20.0f ? 20.0f : twice;
+  const float shifted = inside * 0x1.715476p+0f + ROUND_F32;
+  const float whole = shifted - ROUND_F32;
+  const float r = (inside - whole * 0x1.62e4p-1f) - whole * 0x1.7f7d1cp-20f;
+  const float power = bit_cast<float>((bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u);
+  const float grown = power * expm1_reduced(r) + (power - 1.0f);
+  return __builtin_copysignf(grown / (grown + 2.0f), x);
 }
 
 }  // namespace soracc
