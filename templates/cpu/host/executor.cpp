@@ -31,6 +31,9 @@
 
 #include "launch.hpp"
 
+SORACC_EXPORT void* memory_allocate(int64_t bytes);
+SORACC_EXPORT void memory_free(void* memory, int64_t bytes);
+
 namespace {
 
 constexpr int64_t kAlignment = 64;
@@ -174,10 +177,11 @@ void run_phase(Pool& pool, Phase function, const Launch& launch, int64_t tasks, 
 bool grow_scratch(Pool& pool, int64_t bytes) {
   for (Member& member : pool.members) {
     if (member.scratchBytes >= bytes) continue;
-    free(member.scratch);
+    memory_free(member.scratch, member.scratchBytes);
     member.scratchBytes = 0;
-    int64_t rounded = (bytes + 4095) / 4096 * 4096;
-    member.scratch = static_cast<char*>(aligned_alloc(4096, size_t(rounded)));
+    const int64_t unit = bytes < kHugePage / 8 ? 4096 : kHugePage;
+    const int64_t rounded = (bytes + unit - 1) / unit * unit;
+    member.scratch = static_cast<char*>(memory_allocate(rounded));
     if (member.scratch == nullptr) return false;
     member.scratchBytes = rounded;
   }
@@ -425,7 +429,7 @@ SORACC_EXPORT void pool_free(Pool* pool) {
   { std::lock_guard<std::mutex> lock(pool->sleep); }
   pool->wake.notify_all();
   for (std::thread& worker : pool->workers) worker.join();
-  for (Member& member : pool->members) free(member.scratch);
+  for (Member& member : pool->members) memory_free(member.scratch, member.scratchBytes);
   delete pool;
 }
 
