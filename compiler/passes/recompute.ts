@@ -9,6 +9,7 @@
  * the next comes first, for all of them, and then the inside of each when it is due: a member is computed again twice,
  * the last of a span once. Values are the same, bit by bit, in any order.
  */
+import { Diagnostic } from "../../contract/diagnostic.ts";
 import {
   makeNode,
   nodesOf,
@@ -31,12 +32,23 @@ export interface Recomputation {
   readonly span: number;
 }
 
-/** The program in which members of stacks keep nothing inside of them for the backward pass, or only what is dear. */
+/**
+ * The program in which members of stacks keep nothing inside of them for the backward pass, or only what is dear.
+ *
+ * @throws Diagnostic for a loss that depends on no member of a stack
+ */
 export function recompute(program: Program, { keepsDear, span }: Recomputation): Program {
   const loss = program.outputs.get(LOSS);
   if (loss === undefined) return program;
   const forward = new Set(nodesOf([loss]));
   const memberOf = (node: Node): string | undefined => (forward.has(node) ? originOf(node)?.member : undefined);
+  if (![...forward].some((node) => memberOf(node) !== undefined)) {
+    throw new Diagnostic({
+      kind: "config",
+      message: "train.recompute is for the members of a stack, and the loss of this model depends on none",
+      fix: "make its blocks with stack(…), or write train.recompute=none",
+    });
+  }
   const spanOf = (node: Node): string | undefined => spanName(memberOf(node), span);
   const isDear = (node: Node): boolean => keepsDear && operatorOf(node).traits.dear === true;
   const kept = edgesBetween(forward, spanOf);

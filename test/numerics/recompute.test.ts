@@ -7,6 +7,7 @@ import { traceModel, type TracedModel } from "../../compiler/language/trace-mode
 import { loadModel } from "../../compiler/load-model.ts";
 import { compilePlan } from "../../compiler/pipeline.ts";
 import { elementsFrom } from "../../runtime/devices/elements.ts";
+import { transformer } from "../graph/transformer.ts";
 import { arenaFor, run, valuesFor, type Values } from "../language/models.ts";
 import { cpu } from "./on-cpu.ts";
 import { elementsOf } from "./tensors-of.ts";
@@ -64,6 +65,14 @@ test.each(CASES)("%s, %j: the same loss and gradient, bit by bit, in float64", (
   const sizes = sizesOf(kept, 5);
   const values = valuesOf(model, kept, sizes);
   expect(run(again, values, sizes)).toEqual(run(kept, values, sizes));
+});
+
+test("a loss without a stack is told what is missing", () => {
+  const program = transformer({ depth: 1, width: 8, heads: 2 });
+  expect(() => recompute(program, { keepsDear: false, span: 1 })).toThrow(
+    "config: train.recompute is for the members of a stack, and the loss of this model depends on none\n" +
+      "  fix: make its blocks with stack(…), or write train.recompute=none",
+  );
 });
 
 test("a program without a loss is left alone", () => {
