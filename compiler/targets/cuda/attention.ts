@@ -100,8 +100,10 @@ export function attentionGradient(kernel: AttentionGradientKernel, arch: Arch): 
   const keyStep = sizes.head <= LARGEST_WITH_FULL_BLOCKS && element.bytes === 2 ? 64 : 32;
   const inputs = ["q", "k", "v", "lse", "doutput"] as const;
   const ofKeys = (phase: number, comment: string, outputs: readonly ("dk" | "dv")[]) => ({
-    ...{ phase, comment, dk: undefined, dv: undefined },
-    ...viewsOf(frame, kernel, "key_blocks", [...inputs, ...outputs]),
+    ...{ phase, comment },
+    ...viewsOf(frame, kernel, "key_blocks", inputs),
+    // Declared where they are needed, at the end: until then they would only take registers.
+    stored: { dk: undefined, dv: undefined, ...plainViews(frame, kernel, outputs) },
   });
   const passes =
     plain || sizes.head <= (element.bytes === 2 ? LARGEST_PAIR : LARGEST_PAIR_OF_FLOATS)
@@ -140,6 +142,17 @@ export function attentionGradient(kernel: AttentionGradientKernel, arch: Arch): 
 }
 
 type GradientOperand = "q" | "k" | "v" | "o" | "lse" | "doutput" | "dq" | "dk" | "dv";
+
+/** A view of each operand, and the declarations in front of them. */
+function plainViews<Name extends GradientOperand>(
+  frame: Frame,
+  kernel: AttentionGradientKernel,
+  names: readonly Name[],
+) {
+  const scope = sampleScope(frame);
+  const views = Object.fromEntries(names.map((name) => [name, typedView(scope, kernel[name])]));
+  return { ...views, pointers: takeLines(scope) };
+}
 
 /** What one phase reads and writes: a view of each operand, the mask, and the declarations in front of them. */
 function viewsOf<Name extends GradientOperand>(

@@ -43,7 +43,7 @@ using KeyTile = Tile<Element, KEYS, DEPTH>;
 using QueryTile = Tile<Element, QUERIES, DEPTH>;
 
 // The product of do and o over the head, for every query: one warp each.
-extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_c6e89261_0(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_f592eb59_0(const __grid_constant__ Arguments arguments) {
   const float* const x3 = arguments.x3;
   const bf16* const x5 = arguments.x5;
   float* const deltas_of_queries = arguments.deltas_of_queries;
@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_
 }
 
 // The gradients of KEYS keys and values.
-extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_c6e89261_1(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_f592eb59_1(const __grid_constant__ Arguments arguments) {
   const bf16* const x0 = arguments.x0;
   const bf16* const x1 = arguments.x1;
   const bf16* const x2 = arguments.x2;
@@ -86,8 +86,6 @@ extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_
   const auto x2_at = x2 + i_batch * 1152 * tokens + i_heads * 72;
   const auto x4_at = x4 + i_batch * 16 * tokens + i_heads;
   const auto x5_at = x5 + i_batch * 1152 * tokens + i_heads * 72;
-  const auto y1_at = y1 + i_batch * 1152 * tokens + i_heads * 72;
-  const auto y2_at = y2 + i_batch * 1152 * tokens + i_heads * 72;
   const int64_t key_first = block_index() % key_blocks * KEYS;
   const Ranges<RANGES> ranges = {
     { 0,  },
@@ -159,6 +157,8 @@ extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_
   }
   copy_async_wait<0>();
 
+  const auto y1_at = y1 + i_batch * 1152 * tokens + i_heads * 72;
+  const auto y2_at = y2 + i_batch * 1152 * tokens + i_heads * 72;
   #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t key = key_first + row + fragment_row(2 * half);
@@ -181,7 +181,7 @@ extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_
 }
 
 // The gradient of a block of queries, over the keys they see in steps of KEY_STEP.
-extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_c6e89261_2(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_f592eb59_2(const __grid_constant__ Arguments arguments) {
   constexpr int ROWS = THREADS / WARP * 16;
   using RowTile = Tile<Element, ROWS, DEPTH>;
   using StepTile = Tile<Element, KEY_STEP, DEPTH>;
