@@ -19,16 +19,19 @@ import {
 import type { Frame } from "../code/context.ts";
 import { takeLines } from "../code/scope.ts";
 import { commonOf, elementOf, sizesOf, typedView } from "./attention.ts";
-import { HOPPER_THREADS, MULTIPROCESSORS } from "./contract-hopper.ts";
+import { HOPPER_SHARED, HOPPER_THREADS, MULTIPROCESSORS } from "./contract-hopper.ts";
 import { cudaHead, openCudaFrame, type Workspace } from "./launch.ts";
 import type { Generated, Phase } from "./target.ts";
 
 /** Heads whose sums and scores leave room in the registers of a warpgroup; of the gradient, two sums at a time. */
 const LARGEST_HEAD = 256;
 const LARGEST_GRADIENT_HEAD = 128;
+/** Heads of which a warpgroup has room for 64 keys and values beside their gradients. */
+const LARGEST_HELD_HEAD = 72;
 /** Queries, or keys, of two warpgroups. */
 const ROWS = 128;
-const STAGES = 2;
+/** The most stages that are worth their memory. */
+const MOST_STAGES = 4;
 const WARP = 32;
 /** Threads of the phase that has a warp for each query. */
 const ROW_THREADS = 128;
@@ -127,16 +130,23 @@ function swizzleOf(width: number): 32 | 64 | 128 {
   return width === 32 ? 64 : 128;
 }
 
-/** Columns of a panel: the widest of those that pad the head least. */
+/** Columns of a panel. Wide ones take fewer copies, each of more bytes, and are read without bank conflicts. */
 function panelOf(head: number): 16 | 32 | 64 {
-  const padding = (width: number): number => Math.ceil(head / width) * width;
-  return ([64, 32, 16] as const).reduce((best, width) => (padding(width) < padding(best) ? width : best));
+  if (head <= 16) return 16;
+  return head <= 32 ? 32 : 64;
 }
 
 const padded = (count: number, to: number): number => Math.ceil(count / to) * to;
 /** `BYTES` of a tile: the next one begins on a boundary of the widest swizzle. */
 const tileBytes = (rows: number, columns: number): number => padded(rows * columns * 2, 1024);
 const ringBytes = (stages: number): number => 16 * stages;
+
+/** As many stages as there is room for beside `fixedBytes`, and the shared memory of all. */
+function stagesOf(fixedBytes: number, stageBytes: number): { stages: number; sharedBytes: number } {
+  const most = Math.floor((HOPPER_SHARED - fixedBytes) / stageBytes);
+  const stages = Math.min(MOST_STAGES, most);
+  return { stages, sharedBytes: fixedBytes + stages * stageBytes };
+}
 
 export function attentionOnHopper(kernel: AttentionKernel): Generated {
   const frame = openCudaFrame(kernel);
@@ -156,14 +166,14 @@ export function attentionOnHopper(kernel: AttentionKernel): Generated {
   const scope = sampleScope(frame);
   const [o, lse] = [typedView(scope, kernel.o), typedView(scope, kernel.lse)];
   const { segments } = maskView(scope, kernel);
-  const stageBytes = tileBytes(keyBlock, depth) + tileBytes(keyBlock, padded(head, panel));
-  const barrierBytes = ringBytes(1) + 2 * ringBytes(STAGES) + 8;
+  const stageBytes = tileBytes(keyBlock, depth) + tileBytes(keyBlock, padded(head, panel)) + 2 * ringBytes(1);
+  const { stages, sharedBytes } = stagesOf(tileBytes(ROWS, depth) + ringBytes(1) + 8, stageBytes);
   return {
     template: "attention_hopper.cu",
     context: {
       ...cudaHead(frame, { maps: maps.names, includes: ["warpgroup_attention.cuh"] }),
       ...commonOf(frame, kernel, sizes, elementOf(kernel, [kernel.q, kernel.k, kernel.v]).cpp),
-      ...{ queryBlock: ROWS, keyBlock, stages: STAGES, threads: HOPPER_THREADS, panel },
+      ...{ queryBlock: ROWS, keyBlock, stages, threads: HOPPER_THREADS, panel },
       ...{ ...boxes, o, lse, segments, pointers: takeLines(scope) },
       copying: { ...copyingMask, pointers: takeLines(copying) },
     },
@@ -171,7 +181,7 @@ export function attentionOnHopper(kernel: AttentionKernel): Generated {
       {
         blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(sizes.queries, ROWS))),
         threads: HOPPER_THREADS,
-        sharedBytes: tileBytes(ROWS, depth) + STAGES * stageBytes + barrierBytes,
+        sharedBytes,
       },
     ],
     workspaces: [],
@@ -190,15 +200,16 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
   const panel = panelOf(head);
   const panels = padded(head, panel);
   const maps = openMaps(frame, kernel);
+  const held = head <= LARGEST_HELD_HEAD;
+  const rowBoxes = (access: number): Box[] => maps.alongDepth(access, ROWS, depth);
   const boxesOfKeys = {
-    k: maps.alongDepth(kernel.k, ROWS, depth),
-    v: maps.alongDepth(kernel.v, ROWS, depth),
+    ...(held ? {} : { k: rowBoxes(kernel.k), v: rowBoxes(kernel.v) }),
     q: maps.panels(kernel.q, queryStep, head, panel),
     doutput: maps.panels(kernel.doutput, queryStep, head, panel),
   };
   const boxesOfQueries = {
-    q: maps.alongDepth(kernel.q, ROWS, depth),
-    doutput: maps.alongDepth(kernel.doutput, ROWS, depth),
+    q: rowBoxes(kernel.q),
+    doutput: rowBoxes(kernel.doutput),
     k: maps.panels(kernel.k, keyStep, head, panel),
     v: maps.alongDepth(kernel.v, keyStep, depth),
   };
@@ -210,15 +221,20 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
   };
   const statisticsMap = frame.fresh("statistics_map");
   const inputs = ["o", "lse", "doutput"] as const;
-  const ofKeys = viewsOf(frame, kernel, ["dk", "dv"]);
+  const ofKeys = viewsOf(frame, kernel, held ? ["k", "v", "dk", "dv"] : ["dk", "dv"]);
   const ofQueries = viewsOf(frame, kernel, ["dq"]);
-  const rowBytes = 2 * tileBytes(ROWS, depth);
   const queryBytes = padded(2 * tileBytes(queryStep, panels) + 2 * queryStep * 4, 1024);
   const keyBytes = tileBytes(keyStep, panels) + tileBytes(keyStep, depth);
-  const perItem = (items: Dim, stepBytes: number): Phase => ({
+  const rowBytes = 2 * tileBytes(ROWS, depth) + ringBytes(1);
+  const overQueries = stagesOf(held ? 0 : rowBytes, queryBytes + ringBytes(1));
+  const overKeys = stagesOf(rowBytes + 8, keyBytes + ringBytes(1));
+  const registers = held
+    ? { producer: "SIMPLE_PRODUCER_REGISTERS", consumer: "BUSY_CONSUMER_REGISTERS" }
+    : { producer: "PRODUCER_REGISTERS", consumer: "CONSUMER_REGISTERS" };
+  const perItem = (items: Dim, { sharedBytes }: { sharedBytes: number }): Phase => ({
     blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(items, ROWS))),
     threads: HOPPER_THREADS,
-    sharedBytes: rowBytes + STAGES * stepBytes + ringBytes(1) + ringBytes(STAGES) + 8,
+    sharedBytes,
   });
   return {
     template: "attention_gradient_hopper.cu",
@@ -229,11 +245,11 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
         includes: ["warpgroup_attention.cuh"],
       }),
       ...commonOf(frame, kernel, sizes, elementOf(kernel, [kernel.q, kernel.k, kernel.v, kernel.doutput]).cpp),
-      ...{ rows: ROWS, queryStep, keyStep, stages: STAGES, panel, threads: HOPPER_THREADS },
+      ...{ rows: ROWS, queryStep, keyStep, panel, threads: HOPPER_THREADS },
       ...{ elementThreads: ROW_THREADS, statistics: statistics.name, statisticsMap },
       delta: viewsOf(frame, kernel, inputs),
-      ofKeys: { ...ofKeys, ...boxesOfKeys, copying: viewsOf(frame, kernel, []) },
-      ofQueries: { ...ofQueries, ...boxesOfQueries, copying: viewsOf(frame, kernel, []) },
+      ofKeys: { ...ofKeys, ...boxesOfKeys, held, registers, stages: overQueries.stages, copying: viewsOf(frame, kernel, []) },
+      ofQueries: { ...ofQueries, ...boxesOfQueries, stages: overKeys.stages, copying: viewsOf(frame, kernel, []) },
     },
     phases: [
       {
@@ -241,8 +257,8 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
         threads: ROW_THREADS,
         sharedBytes: 0,
       },
-      perItem(sizes.keys, queryBytes),
-      perItem(sizes.queries, keyBytes),
+      perItem(sizes.keys, overQueries),
+      perItem(sizes.queries, overKeys),
     ],
     workspaces: [statistics],
     tensorMaps: [
@@ -261,7 +277,7 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
 }
 
 /** Views of operands for one head, the mask, and the declarations in front of them. */
-function viewsOf<Name extends "o" | "lse" | "doutput" | "dq" | "dk" | "dv">(
+function viewsOf<Name extends "k" | "v" | "o" | "lse" | "doutput" | "dq" | "dk" | "dv">(
   frame: Frame,
   kernel: AttentionGradientKernel,
   names: readonly Name[],

@@ -27,6 +27,7 @@ typedef unsigned long long uint64_t;
 #define __builtin_nan(kind) __longlong_as_double(0x7ff8000000000000)
 #define __builtin_fabsf(x) ::fabsf(x)
 #define __builtin_fabs(x) ::fabs(x)
+#define __builtin_fmaxf(x, y) ::fmaxf(x, y)
 #define __builtin_floorf(x) ::floorf(x)
 #define __builtin_floor(x) ::floor(x)
 #define __builtin_ceilf(x) ::ceilf(x)

@@ -14,7 +14,8 @@ DEVICE int fragment_row(int i) { return i / 2 * 8 + lane_index() / 4; }
 DEVICE int fragment_column(int i) { return lane_index() % 4 * 2 + i % 2; }
 
 // The larger of two; a NaN on the left is passed over, and shows in the exponential of its difference.
-DEVICE float larger_of(float a, float b) { return a > b ? a : b; }
+// The one that is a number, where the other is not.
+DEVICE float larger_of(float a, float b) { return __builtin_fmaxf(a, b); }
 
 template <int FRAGMENTS>
 DEVICE void clear(float (&d)[FRAGMENTS][4]) {

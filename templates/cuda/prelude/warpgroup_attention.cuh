@@ -15,6 +15,30 @@ DEVICE bool meets(const Ranges<COUNT>& ranges, int64_t first, int64_t last) {
   return any;
 }
 
+// --- operands -------------------------------------------------------------------------------------------------------
+
+// 64 rows of a matrix as the left side of products, from row `first` on: HEAD columns, filled up with zeros to DEPTH, and
+// rows of zeros from `total` on. Rows begin on 16-byte boundaries, `stride` elements apart.
+template <int DEPTH, int HEAD, class Element>
+DEVICE void load_rows(uint32_t (&to)[DEPTH / 16][4], const Element* from, int64_t stride, int64_t first, int64_t total) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int64_t row = first + sum_row(2 * half);
+    const Element* const at = from + row * stride + lane_index() % 4 * 2;
+#pragma unroll
+    for (int column = 0; column < DEPTH; column += 8) {
+      const bool inside = column < HEAD && row < total;
+      to[column / 16][column / 8 % 2 * 2 + half] = inside ? *reinterpret_cast<const uint32_t*>(at + column) : 0u;
+    }
+  }
+}
+
+// Of two neighbouring columns of sums, what belongs to them.
+struct alignas(8) OfColumns {
+  float first, second;
+};
+DEVICE OfColumns of_columns(const float* row, int i) { return *reinterpret_cast<const OfColumns*>(row + sum_column(i)); }
+
 // --- softmax --------------------------------------------------------------------------------------------------------
 
 // Row `half` of this thread sees columns below limit[half]; the others become `hidden`.

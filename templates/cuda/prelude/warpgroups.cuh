@@ -78,6 +78,13 @@ DEVICE void pass_turn(int group) { arrive_named(2 - group, CONSUMERS * WARPGROUP
 
 // --- tiles of 16-bit elements ---------------------------------------------------------------------------------------
 
+// Of what lies `bytes` after a tile, a multiple of 16. A sum in place of an address of its own: products of a tile share
+// everything but a constant.
+DEVICE uint64_t moved(uint64_t descriptor, int bytes) {
+  const uint32_t low = static_cast<uint32_t>(descriptor) + static_cast<uint32_t>(bytes >> 4);
+  return (descriptor & 0xffffffff00000000u) | low;
+}
+
 // Rows whose columns are the sum: parts of 64 columns, then one of 32 and one of 16 where COLUMNS ask for them. Each part
 // is a box of a tensor map, with rows of its own width.
 template <int ROWS, int COLUMNS>
@@ -92,8 +99,7 @@ struct DepthTile {
     constexpr int WHOLE = COLUMNS / 64 * 64, HALF = WHOLE + COLUMNS % 64 / 32 * 32;
     const int part = column < WHOLE ? column / 64 * 64 : column < HALF ? WHOLE : HALF;
     const int width = column < WHOLE ? 64 : column < HALF ? 32 : 16;
-    const uint32_t at = tile + part * ROWS * 2 + row * width * 2 + (column - part) * 2;
-    return wgmma_descriptor(at, 16, width * 16, width * 2);
+    return moved(wgmma_descriptor(tile, 16, width * 16, width * 2), part * ROWS * 2 + row * width * 2 + (column - part) * 2);
   }
 };
 
@@ -107,12 +113,11 @@ struct PanelTile {
 
   // From `row` on, 16 columns from `column` on.
   DEVICE uint64_t along(uint32_t tile, int row, int column) {
-    const uint32_t at = tile + column / WIDTH * PANEL_BYTES + row * WIDTH * 2 + column % WIDTH * 2;
-    return wgmma_descriptor(at, 16, WIDTH * 16, WIDTH * 2);
+    return moved(wgmma_descriptor(tile, 16, WIDTH * 16, WIDTH * 2), column / WIDTH * PANEL_BYTES + row * WIDTH * 2 + column % WIDTH * 2);
   }
   // All columns, 16 rows from `row` on: transposed.
   DEVICE uint64_t across(uint32_t tile, int row) {
-    return wgmma_descriptor(tile + row * WIDTH * 2, PANEL_BYTES, WIDTH * 16, WIDTH * 2);
+    return moved(wgmma_descriptor(tile, PANEL_BYTES, WIDTH * 16, WIDTH * 2), row * WIDTH * 2);
   }
 
   // Zeros from `row` to the end, by one warp, seen by products after its next arrival. Rows are whole under any swizzle.
@@ -140,6 +145,16 @@ DEVICE void warpgroup_along(float (&d)[N / 2], uint32_t left, int row, uint32_t 
 #pragma unroll
   for (int column = 0; column < DEPTH; column += 16) {
     wgmma<T, N, 0, 0>(d, Left::along(left, row, column), Right::along(right, 0, column), column > 0);
+  }
+}
+
+// The same with the 64 rows in registers, 16 columns after the other.
+template <class T, int N, int DEPTH, class Right>
+DEVICE void warpgroup_along(float (&d)[N / 2], const uint32_t (&left)[DEPTH / 16][4], uint32_t right) {
+  wgmma_forget(d);
+#pragma unroll
+  for (int column = 0; column < DEPTH; column += 16) {
+    wgmma_registers<T, N, 0>(d, left[column / 16], Right::along(right, 0, column), column > 0);
   }
 }
 
@@ -208,11 +223,11 @@ struct WarpgroupProduct {
   // 64 rows of the left side from `block` * 64 on, and all columns of the right, at 16 steps of k from `depth` on.
   DEVICE uint64_t left_at(uint32_t stage, int block, int depth) {
     if constexpr (LEFT) return LeftTile::along(stage, block * 64, depth);
-    return LeftTile::across(stage + block * LeftTile::PANEL_BYTES, depth);
+    return moved(LeftTile::across(stage, depth), block * LeftTile::PANEL_BYTES);
   }
   DEVICE uint64_t right_at(uint32_t stage, int depth) {
-    if constexpr (RIGHT) return RightTile::along(stage + LEFT_BYTES, 0, depth);
-    return RightTile::across(stage + LEFT_BYTES, depth);
+    if constexpr (RIGHT) return moved(RightTile::along(stage, 0, depth), LEFT_BYTES);
+    return moved(RightTile::across(stage, depth), LEFT_BYTES);
   }
 
   // Starts sums = the product of what the next `steps` places of the ring receive, at least one; `settle` ends it.
