@@ -5,9 +5,12 @@ import type { Tensor } from "../tensor.ts";
 /** x sigmoid(x). */
 export const silu = composite("silu", (x: Tensor): Tensor => x.apply("x * sigmoid(x)"));
 
-/** GELU by its tanh approximation (Hendrycks and Gimpel, 2016). */
+/**
+ * GELU by its tanh approximation (Hendrycks and Gimpel, 2016): 0.5 x (1 + tanh(u)), written as x sigmoid(2 u), which keeps
+ * the digits of small results and takes one exponential.
+ */
 export const gelu = composite("gelu", (x: Tensor): Tensor =>
-  x.apply("0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x^3)))"),
+  x.apply("x * sigmoid(1.5957691216057308 * (x + 0.044715 * x^3))"),
 );
 
 /** x (1 + scale) + shift: adaptive normalisation (Perez et al., 2018); [batch, width] meets [batch, tokens, width]. */

@@ -1,5 +1,5 @@
 /** From the number of an element to its index along each of several axes. */
-import { multiply, ONE, type Dim } from "../../graph/dim.ts";
+import { multiply, ONE, staticValue, type Dim } from "../../graph/dim.ts";
 import { dimText, type Frame } from "./context.ts";
 
 /** Several axes counted by one variable: `row` runs from `row_first` to `row_last`. */
@@ -28,6 +28,38 @@ export function digits(frame: Frame, number: string, axes: readonly number[]) {
     indices.set(axis, name);
   });
   return { lines, indices };
+}
+
+/**
+ * The same with the divisions by sizes of a launch prepared: `settled` declares a `Divider` for each, once per thread. The
+ * number is below 2^31.
+ */
+export function preparedIndices(frame: Frame, { name, axes }: Range) {
+  const settled: string[] = [];
+  const dividers = new Map<string, string>();
+  const over = (number: string, size: Dim, what: "quotient" | "remainder"): string => {
+    const text = dimText(frame, size);
+    if (staticValue(size) !== undefined) return `static_cast<uint32_t>(${number}) ${what === "quotient" ? "/" : "%"} ${text}u`;
+    if (!dividers.has(text)) {
+      const divider = frame.fresh(`by_${name}`);
+      settled.push(`const Divider ${divider}(${text});`);
+      dividers.set(text, divider);
+    }
+    return `${dividers.get(text)!}.${what}(${number})`;
+  };
+  const [only] = axes;
+  if (axes.length === 1 && only !== undefined) return { settled, lines: [], indices: new Map([[only, name]]) };
+  const lines: string[] = [];
+  const indices = new Map<number, string>();
+  axes.forEach((axis, position) => {
+    const inside = multiply(ONE, ...axes.slice(position + 1).map((later) => frame.kernel.axes[later]!.size));
+    const quotient = inside === ONE ? name : over(name, inside, "quotient");
+    const index = frame.indices[axis]!;
+    const { size } = frame.kernel.axes[axis]!;
+    lines.push(`const int64_t ${index} = ${position === 0 ? quotient : over(quotient, size, "remainder")};`);
+    indices.set(axis, index);
+  });
+  return { settled, lines, indices };
 }
 
 const divisor = (frame: Frame, dim: Dim): string => {

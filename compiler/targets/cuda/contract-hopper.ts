@@ -21,7 +21,7 @@ import { variable } from "../../notation/expression.ts";
 import { call } from "../../notation/functions.ts";
 import { dimText, scaledText, type Frame } from "../code/context.ts";
 import { guess, type Contraction } from "../code/contract-axes.ts";
-import { wholeIndices } from "../code/indices.ts";
+import { preparedIndices } from "../code/indices.ts";
 import { REGISTER_TYPES } from "../code/print.ts";
 import { openScope, placeOf, storedValues } from "../code/scope.ts";
 import { ELEMENT_THREADS, elementPhase, epilogueOf, isLong, type Setting } from "./contract.ts";
@@ -44,6 +44,8 @@ export const MULTIPROCESSORS = 132;
 /** The least steps of k that are worth a chunk of their own, and the most stages that are worth their memory. */
 const SHORTEST_CHUNK = 1024;
 const MOST_STAGES = 6;
+/** Reads of an element of which those of four rows find registers beside the sums. */
+const MOST_READS = 7;
 
 /** Whether the product is large enough that tiles and steps of a whole warpgroup are not mostly padding. */
 export function suitsHopper({ m, n, k }: Setting["sizes"]): boolean {
@@ -56,7 +58,7 @@ export function contractHopper(setting: Setting): Generated {
   const [left, right] = (["left", "right"] as const).map((which) => alignedSide(setting, which)) as [Box, Box];
   const finish = finishOf(frame, contraction);
   // The sums of chunks are only stored; what an element reads is read when they are added.
-  const widest = tilingOf(sizes, right.view.along, { reads: 0, values: [] });
+  const widest = tilingOf(sizes, right.view.along, { reads: 0, readsOwn: false, values: [] });
   const split = splitOf(sizes, widest.columns);
   const tiling = split === undefined ? tilingOf(sizes, right.view.along, finish) : widest;
   const { columns, stages } = tiling;
@@ -145,20 +147,17 @@ function alignedSide(setting: Setting, which: "left" | "right"): Box {
  * but not for several, nor for reads in flight: where every element is read, as many rows at once as hide the time that
  * takes.
  */
-function tilingOf({ n }: Setting["sizes"], right: boolean, { reads, values }: Pick<Finish, "reads" | "values">) {
+function tilingOf({ n }: Setting["sizes"], right: boolean, finish: Pick<Finish, "reads" | "readsOwn" | "values">) {
   const total = staticValue(n) ?? guess(n);
-  const widths = reads > 0 || values.length > 1 ? [128, 64, 32] : [192, 128, 64, 32];
+  const widths = finish.readsOwn || finish.values.length > 1 ? [128, 64, 32] : [192, 128, 64, 32];
   const cost = (width: number): number => Math.ceil(total / width) * width * (1 + 16 / width);
   const columns = widths.reduce((best, width) => (cost(width) < cost(best) ? width : best));
   const rightColumns = right ? columns : Math.ceil(columns / PANEL) * PANEL;
   const stageBytes = (ROWS + rightColumns) * DEPTH * 2 + 16;
   const partBytes = CONSUMER_WARPS * PART_ROWS * (columns + 8) * 4;
   const stages = Math.min(MOST_STAGES, Math.floor((HOPPER_SHARED - partBytes) / stageBytes));
-  const atOnce =
-    columns > 128
-      ? { rowsAtOnce: 1, columnsAtOnce: 3 }
-      : { rowsAtOnce: reads > 0 && reads <= 3 ? 4 : 2, columnsAtOnce: columns / 32 };
-  return { columns, stages, sharedBytes: stages * stageBytes + partBytes, ...atOnce };
+  const rowsAtOnce = finish.reads > MOST_READS ? 2 : 4;
+  return { columns, stages, sharedBytes: stages * stageBytes + partBytes, rowsAtOnce, columnsAtOnce: columns / 32 };
 }
 
 /** As for every GPU, chunks of k where outputs are few and k is long; here as many as give every block one tile. */
@@ -186,8 +185,9 @@ interface Finish {
   }[];
   readonly placeRowLines: readonly string[];
   readonly placeLines: readonly string[];
-  /** How many reads an element has, where one of them is of something of its own; else 0. */
+  /** How many reads an element has, and whether one of them is of something of its own. */
   readonly reads: number;
+  readonly readsOwn: boolean;
 }
 
 /**
@@ -197,9 +197,9 @@ interface Finish {
  */
 function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
   const frame: Frame = { ...given, kernel: { ...kernel, accesses: kernel.accesses.map(guarded) } };
-  const sample = wholeIndices(frame, { name: "sample", axes: axes.batch });
-  const row = wholeIndices(frame, { name: "row", axes: axes.m });
-  const column = wholeIndices(frame, { name: "column", axes: axes.n });
+  const sample = preparedIndices(frame, { name: "sample", axes: axes.batch });
+  const row = preparedIndices(frame, { name: "row", axes: axes.m });
+  const column = preparedIndices(frame, { name: "column", axes: axes.n });
   const indices = new Map([...sample.indices, ...row.indices, ...column.indices]);
   const terms = linear?.flatMap((stride, axis) => {
     const index = indices.get(axis);
@@ -221,7 +221,7 @@ function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
   const valueText = [...rowScope.lines, ...element.lines, ...values.map(({ text }) => text.text)];
   const placeText = [...placeRow.lines, ...place.lines, ...places];
   return {
-    settled: settled.lines,
+    settled: [...sample.settled, ...row.settled, ...column.settled, ...settled.lines],
     sampleLines: [...sample.lines, ...sampleScope.lines],
     rowLines: [...needed(row.lines, valueText), ...rowScope.lines],
     lines: [...needed(column.lines, valueText), ...element.lines],
@@ -233,7 +233,8 @@ function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
     })),
     placeRowLines: [...needed(row.lines, placeText), ...placeRow.lines],
     placeLines: [...needed(column.lines, placeText), ...place.lines],
-    reads: reads.some((access) => varies(kernel.accesses[access]!, "m")) ? reads.length : 0,
+    reads: reads.length,
+    readsOwn: reads.some((access) => varies(kernel.accesses[access]!, "m")),
   };
 
   function guarded(access: Access): Access {

@@ -90,4 +90,10 @@ SORACC_INLINE float tanh(float x) {
   return __builtin_copysignf(grown / (grown + 2.0f), x);
 }
 
+// 1 / (1 + e^-x), from the side on which the exponential cannot overflow.
+SORACC_INLINE float sigmoid(float x) {
+  const float small = exp(-abs(x));
+  return (x >= 0.0f ? 1.0f : small) / (1.0f + small);
+}
+
 }  // namespace soracc

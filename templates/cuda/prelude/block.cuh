@@ -10,6 +10,23 @@ DEVICE int32_t lane_index() { return static_cast<int32_t>(threadIdx.x % WARP); }
 DEVICE int32_t warp_index() { return static_cast<int32_t>(threadIdx.x / WARP); }
 DEVICE int64_t block_index() { return static_cast<int64_t>(blockIdx.x); }
 
+// Quotients by one number of many below 2^31, each a product and a shift (Granlund and Montgomery, 1994). The divisor is
+// from 1 to 2^31.
+struct Divider {
+  uint32_t divisor, factor, shift;
+
+  SORACC_INLINE_MEMBER explicit Divider(int64_t by) : divisor(static_cast<uint32_t>(by)), shift(31) {
+    while ((uint64_t(1) << (shift - 31)) < divisor) ++shift;
+    factor = static_cast<uint32_t>((uint64_t(1) << shift) / divisor + 1);
+  }
+  SORACC_INLINE_MEMBER uint32_t quotient(int64_t number) const {
+    return static_cast<uint32_t>((uint64_t(static_cast<uint32_t>(number)) * factor) >> shift);
+  }
+  SORACC_INLINE_MEMBER uint32_t remainder(int64_t number) const {
+    return static_cast<uint32_t>(number) - quotient(number) * divisor;
+  }
+};
+
 // How two partial results become one.
 struct Sum {
   template <class T>

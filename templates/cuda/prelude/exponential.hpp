@@ -10,4 +10,10 @@ SORACC_INLINE float log(float x) { return __builtin_logf(x); }
 SORACC_INLINE float log1p(float x) { return __builtin_log1pf(x); }
 SORACC_INLINE float tanh(float x) { return __builtin_tanhf(x); }
 
+// 1 / (1 + e^-x), from the side on which the exponential cannot overflow; the divisor is from 1 to 2.
+SORACC_INLINE float sigmoid(float x) {
+  const float small = exp(-abs(x));
+  return (x >= 0.0f ? 1.0f : small) * reciprocal_approx(1.0f + small);
+}
+
 }  // namespace soracc
