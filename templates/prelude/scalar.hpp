@@ -136,7 +136,6 @@ SORACC_INLINE float round(float x) { return __builtin_rintf(x); }
 SORACC_INLINE double round(double x) { return __builtin_rint(x); }
 SORACC_INLINE float sqrt(float x) { return __builtin_sqrtf(x); }
 SORACC_INLINE double sqrt(double x) { return __builtin_sqrt(x); }
-SORACC_INLINE float rsqrt(float x) { return 1.0f / __builtin_sqrtf(x); }
 SORACC_INLINE double rsqrt(double x) { return 1.0 / __builtin_sqrt(x); }
 
 // --- exponentials ---------------------------------------------------------------------------------------------------
@@ -147,7 +146,8 @@ constexpr double ROUND_F64 = 0x1.8p52;
 
 }  // namespace soracc
 
-// exp, exp2, log, log1p, tanh and sigmoid of floats: the fastest that a target has.
+// rsqrt, exp, exp2, log, log1p, tanh and sigmoid of floats, and quotients by a number that is known: the fastest that a
+// target has.
 #include "exponential.hpp"
 
 namespace soracc {

@@ -6,25 +6,34 @@ import { dimText, type Frame } from "./context.ts";
 export interface Range {
   readonly name: string;
   readonly axes: readonly number[];
+  /** The number is below 2^32, where divisions take a fraction of the time on a GPU. */
+  readonly narrow?: boolean;
 }
 
 /** The indices along the axes of a range, from the one number that counts their elements. */
-export function wholeIndices(frame: Frame, { name, axes }: Range): { lines: string[]; indices: Map<number, string> } {
+export function wholeIndices(frame: Frame, range: Range): { lines: string[]; indices: Map<number, string> } {
+  const { name, axes, narrow = false } = range;
   const [only] = axes;
   if (axes.length === 1 && only !== undefined) return { lines: [], indices: new Map([[only, name]]) };
-  return digits(frame, name, axes);
+  return digits(frame, name, axes, narrow);
 }
 
 /** The mixed-radix digits of a number, the last axis counting fastest. */
-export function digits(frame: Frame, number: string, axes: readonly number[]) {
+export function digits(frame: Frame, number: string, axes: readonly number[], narrow = false) {
+  const divisor = (dim: Dim): string => {
+    const text = dimText(frame, dim);
+    if (narrow) return `uint32_t(${text})`;
+    return /^[\w]+$/.test(text) ? text : `(${text})`;
+  };
+  const dividend = narrow ? `uint32_t(${number})` : number;
   const lines: string[] = [];
   const indices = new Map<number, string>();
   axes.forEach((axis, position) => {
     const inside: Dim = multiply(ONE, ...axes.slice(position + 1).map((later) => frame.kernel.axes[later]!.size));
-    const quotient = inside === ONE ? number : `${number} / ${divisor(frame, inside)}`;
+    const quotient = inside === ONE ? dividend : `${dividend} / ${divisor(inside)}`;
     const size = frame.kernel.axes[axis]!.size;
     const name = frame.indices[axis]!;
-    lines.push(`const int64_t ${name} = ${position === 0 ? quotient : `${quotient} % ${divisor(frame, size)}`};`);
+    lines.push(`const int64_t ${name} = ${position === 0 ? quotient : `${quotient} % ${divisor(size)}`};`);
     indices.set(axis, name);
   });
   return { lines, indices };
@@ -39,7 +48,8 @@ export function preparedIndices(frame: Frame, { name, axes }: Range) {
   const dividers = new Map<string, string>();
   const over = (number: string, size: Dim, what: "quotient" | "remainder"): string => {
     const text = dimText(frame, size);
-    if (staticValue(size) !== undefined) return `static_cast<uint32_t>(${number}) ${what === "quotient" ? "/" : "%"} ${text}u`;
+    if (staticValue(size) !== undefined)
+      return `static_cast<uint32_t>(${number}) ${what === "quotient" ? "/" : "%"} ${text}u`;
     if (!dividers.has(text)) {
       const divider = frame.fresh(`by_${name}`);
       settled.push(`const Divider ${divider}(${text});`);
@@ -61,8 +71,3 @@ export function preparedIndices(frame: Frame, { name, axes }: Range) {
   });
   return { settled, lines, indices };
 }
-
-const divisor = (frame: Frame, dim: Dim): string => {
-  const text = dimText(frame, dim);
-  return /^[\w]+$/.test(text) ? text : `(${text})`;
-};

@@ -149,6 +149,7 @@ const CALLS: ReadonlyMap<string, PrintCall> = new Map<string, PrintCall>([
   ["sub", arithmetic("-", BINDS.add, "wrapping_sub")],
   ["mul", arithmetic("*", BINDS.multiply, "wrapping_mul")],
   ["div", infix("/", BINDS.multiply)],
+  ["quotient", scalarFunction("quotient")],
   [
     "neg",
     ([value = NOTHING], _types, result) =>

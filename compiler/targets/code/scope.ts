@@ -119,14 +119,22 @@ function emit(scope: Scope, expression: Expression, uses: ReadonlyMap<Expression
     wide && i === 3 ? primary(wideText(scope, arg)) : emit(home, arg, uses),
   );
   const types = expression.args.map((arg) => arg.type);
-  const text = printCall(expression.name, args, types, expression.type);
+  const name = dividesByNumber(expression) ? "quotient" : expression.name;
+  const text = printCall(name, args, types, expression.type);
   const inline = home === scope && (uses.get(expression) ?? 1) <= 1 && text.text.length <= LONG;
   if (inline) return text;
-  const name = home.frame.fresh("v");
-  home.lines.push(`const ${REGISTER_TYPES[expression.type]} ${name} = ${text.text};`);
-  home.known.set(expression, primary(name));
-  return primary(name);
+  const variable = home.frame.fresh("v");
+  home.lines.push(`const ${REGISTER_TYPES[expression.type]} ${variable} = ${text.text};`);
+  home.known.set(expression, primary(variable));
+  return primary(variable);
 }
+
+/** Such a division takes a target a few multiplications, since the reciprocal is known. */
+const dividesByNumber = (expression: Expression): boolean =>
+  expression.kind === "call" &&
+  expression.name === "div" &&
+  expression.type === "f32" &&
+  expression.args[1]?.kind === "literal";
 
 const scopeAt = (scope: Scope, depth: number): Scope =>
   scope.depth <= depth || scope.parent === undefined ? scope : scopeAt(scope.parent, depth);

@@ -19,7 +19,7 @@ import {
 import type { Frame } from "../code/context.ts";
 import { takeLines } from "../code/scope.ts";
 import { commonOf, elementOf, sizesOf, typedView } from "./attention.ts";
-import { HOPPER_SHARED, HOPPER_THREADS, MULTIPROCESSORS } from "./contract-hopper.ts";
+import { HOPPER_SHARED, MULTIPROCESSORS } from "./contract-hopper.ts";
 import { cudaHead, openCudaFrame, type Workspace } from "./launch.ts";
 import type { Generated, Phase } from "./target.ts";
 
@@ -28,8 +28,9 @@ const LARGEST_HEAD = 256;
 const LARGEST_GRADIENT_HEAD = 128;
 /** Heads of which a warpgroup has room for 64 keys and values beside their gradients. */
 const LARGEST_HELD_HEAD = 72;
-/** Queries, or keys, of two warpgroups. */
-const ROWS = 128;
+/** Threads, and queries or keys, of a warpgroup. */
+const WARPGROUP = 128;
+const GROUP_ROWS = 64;
 /** The most stages that are worth their memory. */
 const MOST_STAGES = 4;
 const WARP = 32;
@@ -141,23 +142,42 @@ const padded = (count: number, to: number): number => Math.ceil(count / to) * to
 const tileBytes = (rows: number, columns: number): number => padded(rows * columns * 2, 1024);
 const ringBytes = (stages: number): number => 16 * stages;
 
-/** As many stages as there is room for beside `fixedBytes`, and the shared memory of all. */
-function stagesOf(fixedBytes: number, stageBytes: number): { stages: number; sharedBytes: number } {
-  const most = Math.floor((HOPPER_SHARED - fixedBytes) / stageBytes);
-  const stages = Math.min(MOST_STAGES, most);
-  return { stages, sharedBytes: fixedBytes + stages * stageBytes };
+interface Rings {
+  readonly stages: number;
+  readonly items: number;
+  readonly sharedBytes: number;
+}
+
+/**
+ * As many stages as there is room for; and the rows of two items at a time, those of the next on their way, where that
+ * leaves `least` stages.
+ */
+function ringsOf(itemBytes: number, stageBytes: number, least: number): Rings {
+  const room = (items: number): number =>
+    Math.floor((HOPPER_SHARED - 8 - items * (itemBytes + ringBytes(1))) / stageBytes);
+  const items = room(2) >= least ? 2 : 1;
+  const stages = Math.min(MOST_STAGES, room(items));
+  return { stages, items, sharedBytes: items * (itemBytes + ringBytes(1)) + stages * stageBytes + 8 };
+}
+
+/** Warpgroups of a block, and keys of a step, as far as scores, weights and output share the registers. */
+function forwardTiling(head: number): { groups: number; keyBlock: number } {
+  if (head <= 72) return { groups: 3, keyBlock: 128 };
+  return { groups: 2, keyBlock: head <= 128 ? 128 : head <= 192 ? 96 : 64 };
 }
 
 export function attentionOnHopper(kernel: AttentionKernel): Generated {
   const frame = openCudaFrame(kernel);
   const sizes = sizesOf(kernel);
   const { head } = sizes;
-  const keyBlock = head <= 128 ? 128 : head <= 192 ? 96 : 64;
+  const { groups, keyBlock } = forwardTiling(head);
+  const rows = groups * GROUP_ROWS;
+  const threads = (1 + groups) * WARPGROUP;
   const depth = padded(head, 16);
   const panel = panelOf(head);
   const maps = openMaps(frame, kernel);
   const boxes = {
-    q: maps.alongDepth(kernel.q, ROWS, depth),
+    q: maps.alongDepth(kernel.q, rows, depth),
     k: maps.alongDepth(kernel.k, keyBlock, depth),
     v: maps.panels(kernel.v, keyBlock, head, panel),
   };
@@ -167,20 +187,20 @@ export function attentionOnHopper(kernel: AttentionKernel): Generated {
   const [o, lse] = [typedView(scope, kernel.o), typedView(scope, kernel.lse)];
   const { segments } = maskView(scope, kernel);
   const stageBytes = tileBytes(keyBlock, depth) + tileBytes(keyBlock, padded(head, panel)) + 2 * ringBytes(1);
-  const { stages, sharedBytes } = stagesOf(tileBytes(ROWS, depth) + ringBytes(1) + 8, stageBytes);
+  const { stages, items, sharedBytes } = ringsOf(tileBytes(rows, depth), stageBytes, 2);
   return {
     template: "attention_hopper.cu",
     context: {
       ...cudaHead(frame, { maps: maps.names, includes: ["warpgroup_attention.cuh"] }),
       ...commonOf(frame, kernel, sizes, elementOf(kernel, [kernel.q, kernel.k, kernel.v]).cpp),
-      ...{ queryBlock: ROWS, keyBlock, stages, threads: HOPPER_THREADS, panel },
+      ...{ groups, keyBlock, stages, items, threads, panel },
       ...{ ...boxes, o, lse, segments, pointers: takeLines(scope) },
       copying: { ...copyingMask, pointers: takeLines(copying) },
     },
     phases: [
       {
-        blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(sizes.queries, ROWS))),
-        threads: HOPPER_THREADS,
+        blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(sizes.queries, rows))),
+        threads,
         sharedBytes,
       },
     ],
@@ -195,21 +215,23 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
   const { head } = sizes;
   // Two sums, or one, and the scores of a step are in registers at the same time.
   const queryStep = head <= 96 ? 64 : 48;
-  const keyStep = head <= 80 ? 128 : 96;
+  const keyStep = 96;
+  const groups = { ofKeys: 2, ofQueries: 2 };
   const depth = padded(head, 16);
   const panel = panelOf(head);
   const panels = padded(head, panel);
   const maps = openMaps(frame, kernel);
   const held = head <= LARGEST_HELD_HEAD;
-  const rowBoxes = (access: number): Box[] => maps.alongDepth(access, ROWS, depth);
+  const rowsOf = (count: number): number => count * GROUP_ROWS;
+  const rowBoxes = (access: number, count: number): Box[] => maps.alongDepth(access, rowsOf(count), depth);
   const boxesOfKeys = {
-    ...(held ? {} : { k: rowBoxes(kernel.k), v: rowBoxes(kernel.v) }),
+    ...(held ? {} : { k: rowBoxes(kernel.k, groups.ofKeys), v: rowBoxes(kernel.v, groups.ofKeys) }),
     q: maps.panels(kernel.q, queryStep, head, panel),
     doutput: maps.panels(kernel.doutput, queryStep, head, panel),
   };
   const boxesOfQueries = {
-    q: rowBoxes(kernel.q),
-    doutput: rowBoxes(kernel.doutput),
+    q: rowBoxes(kernel.q, groups.ofQueries),
+    doutput: rowBoxes(kernel.doutput, groups.ofQueries),
     k: maps.panels(kernel.k, keyStep, head, panel),
     v: maps.alongDepth(kernel.v, keyStep, depth),
   };
@@ -225,16 +247,20 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
   const ofQueries = viewsOf(frame, kernel, ["dq"]);
   const queryBytes = padded(2 * tileBytes(queryStep, panels) + 2 * queryStep * 4, 1024);
   const keyBytes = tileBytes(keyStep, panels) + tileBytes(keyStep, depth);
-  const rowBytes = 2 * tileBytes(ROWS, depth) + ringBytes(1);
-  const overQueries = stagesOf(held ? 0 : rowBytes, queryBytes + ringBytes(1));
-  const overKeys = stagesOf(rowBytes + 8, keyBytes + ringBytes(1));
-  const registers = held
-    ? { producer: "SIMPLE_PRODUCER_REGISTERS", consumer: "BUSY_CONSUMER_REGISTERS" }
-    : { producer: "PRODUCER_REGISTERS", consumer: "CONSUMER_REGISTERS" };
-  const perItem = (items: Dim, { sharedBytes }: { sharedBytes: number }): Phase => ({
-    blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(items, ROWS))),
-    threads: HOPPER_THREADS,
+  const rowBytes = (count: number): number => 2 * tileBytes(rowsOf(count), depth);
+  const overQueries = ringsOf(held ? 0 : rowBytes(groups.ofKeys), queryBytes + ringBytes(1), 3);
+  const overKeys = ringsOf(rowBytes(groups.ofQueries), keyBytes + ringBytes(1), 3);
+  const threadsOf = (count: number): number => (1 + count) * WARPGROUP;
+  const perItem = (items: Dim, count: number, { sharedBytes }: Rings): Phase => ({
+    blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(items, rowsOf(count)))),
+    threads: threadsOf(count),
     sharedBytes,
+  });
+  const shape = (count: number, { stages, items }: Rings) => ({
+    groups: count,
+    threads: threadsOf(count),
+    stages,
+    items,
   });
   return {
     template: "attention_gradient_hopper.cu",
@@ -245,11 +271,22 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
         includes: ["warpgroup_attention.cuh"],
       }),
       ...commonOf(frame, kernel, sizes, elementOf(kernel, [kernel.q, kernel.k, kernel.v, kernel.doutput]).cpp),
-      ...{ rows: ROWS, queryStep, keyStep, panel, threads: HOPPER_THREADS },
+      ...{ queryStep, keyStep, panel },
       ...{ elementThreads: ROW_THREADS, statistics: statistics.name, statisticsMap },
       delta: viewsOf(frame, kernel, inputs),
-      ofKeys: { ...ofKeys, ...boxesOfKeys, held, registers, stages: overQueries.stages, copying: viewsOf(frame, kernel, []) },
-      ofQueries: { ...ofQueries, ...boxesOfQueries, stages: overKeys.stages, copying: viewsOf(frame, kernel, []) },
+      ofKeys: {
+        ...ofKeys,
+        ...boxesOfKeys,
+        ...shape(groups.ofKeys, overQueries),
+        held,
+        copying: viewsOf(frame, kernel, []),
+      },
+      ofQueries: {
+        ...ofQueries,
+        ...boxesOfQueries,
+        ...shape(groups.ofQueries, overKeys),
+        copying: viewsOf(frame, kernel, []),
+      },
     },
     phases: [
       {
@@ -257,8 +294,8 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
         threads: ROW_THREADS,
         sharedBytes: 0,
       },
-      perItem(sizes.keys, overQueries),
-      perItem(sizes.queries, overKeys),
+      perItem(sizes.keys, groups.ofKeys, overQueries),
+      perItem(sizes.queries, groups.ofQueries, overKeys),
     ],
     workspaces: [statistics],
     tensorMaps: [

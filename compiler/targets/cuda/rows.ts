@@ -4,13 +4,14 @@
  * A row belongs to as many lanes as it is worth: part of a warp, a warp, or a whole block. Few, long rows of which only
  * sums are kept are cut into chunks that meet in a second phase.
  */
+import { registerOf } from "../../../contract/dtype.ts";
 import { ceilDiv, multiply, staticValue, toDim } from "../../graph/dim.ts";
 import { elementsOf } from "../../kernels/collapse.ts";
 import type { Reduction, RowsKernel } from "../../kernels/kernel.ts";
 import { accumulatorOf, type Accumulator } from "../code/accumulate.ts";
 import { dimText, scaledText, type Frame } from "../code/context.ts";
 import { wholeIndices } from "../code/indices.ts";
-import { REGISTER_TYPES } from "../code/print.ts";
+import { primary, REGISTER_TYPES, type Text } from "../code/print.ts";
 import { collapseRows } from "../code/reduction-axes.ts";
 import { emitValues, openScope, storeStatements, takeLines, type Scope } from "../code/scope.ts";
 import { cudaHead, openCudaFrame } from "./launch.ts";
@@ -20,6 +21,9 @@ const WARP = 32;
 /** Elements of a row from which a block takes it, and threads of that block. */
 const LONG_ROW = 2048;
 const ROW_THREADS = 256;
+/** Elements of a row that a lane can hold, and the registers that all it holds may take. */
+const HELD_ELEMENTS = 12;
+const HELD_REGISTERS = 80;
 /** Threads of a block that has many rows. */
 const MANY_THREADS = 128;
 /** A row of which only sums are kept is cut when it is longer than this; elements of a chunk. */
@@ -61,8 +65,12 @@ function accumulate(scope: Scope, sums: readonly Sum[]): string[] {
   return sums.map((sum, i) => sum.by.take(sum.part, values[i]!.text));
 }
 
-/** Lanes that share a row: a power of two. */
-function lanesOf(length: number): number {
+/** Lanes that share a row: a power of two. A row that is read more than once has enough of them to hold it. */
+function lanesOf(length: number, sweeps: number): number {
+  if (sweeps > 1) {
+    const holding = [WARP, MANY_THREADS, ROW_THREADS].find((lanes) => length <= HELD_ELEMENTS * lanes);
+    if (holding !== undefined && length >= WARP) return holding;
+  }
   if (length > LONG_ROW) return ROW_THREADS;
   let lanes = 1;
   while (lanes < WARP && lanes < length) lanes *= 2;
@@ -81,11 +89,17 @@ function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
   const { axes, outer } = collapsed;
   const rowCount = elementsOf(axes.slice(0, outer));
   const length = elementsOf(axes.slice(outer));
-  const lanes = lanesOf(staticValue(length) ?? Infinity);
+  const perElement = collapsed.stores.filter((_, i) => collapsed.perRow[i] !== true);
+  const perRow = collapsed.stores.filter((_, i) => collapsed.perRow[i] === true);
+  const sweeps = collapsed.stages.length + (perElement.length > 0 ? 1 : 0);
+  const elements = staticValue(length) ?? Infinity;
+  const lanes = lanesOf(elements, sweeps);
   const threads = Math.max(lanes, MANY_THREADS);
   const whole = lanes > WARP;
   const warps = threads / WARP;
-  const rowIndices = wholeIndices(frame, { name: "row", axes: axes.slice(0, outer).map((_, axis) => axis) });
+  // Rows of a warp's length or more that count past 2^32 have no memory that holds them.
+  const narrow = elements >= WARP && elements !== Infinity;
+  const rowIndices = wholeIndices(frame, { name: "row", axes: axes.slice(0, outer).map((_, axis) => axis), narrow });
   const settled = openScope(frame, undefined);
   const stageSums = sumsOf(collapsed.stages);
   const row = openScope(frame, settled, { axes: rowIndices.indices, variables: valuesOf(stageSums.flat()) });
@@ -96,21 +110,21 @@ function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
     const place = `reinterpret_cast<${by.type}*>(shared_memory() + ${8 * warps * slots++})`;
     return `reduce_block<${by.combine}, ${threads}>(${part}, ${place})`;
   };
+  const turns = sweeps > 1 && elements <= HELD_ELEMENTS * lanes ? Math.ceil(elements / lanes) : undefined;
+  const held = holdLoads(frame, turns);
   const stages = stageSums.map((sums) => {
-    const sweep = openSweep(frame, row, outer);
+    const sweep = openSweep(frame, row, outer, held.known());
     const takes = accumulate(sweep.scope, sums);
     const before = takeLines(row);
     return {
       before,
       parts: partLines(sums),
-      body: [...sweep.lines, ...sweep.scope.lines, ...takes],
+      body: [...sweep.lines, ...sweep.scope.lines, ...held.keep(sweep.scope), ...takes],
       results: sums.map((sum) => resultLine(sum, reduced(sum))),
     };
   });
 
-  const perElement = collapsed.stores.filter((_, i) => collapsed.perRow[i] !== true);
-  const perRow = collapsed.stores.filter((_, i) => collapsed.perRow[i] === true);
-  const sweep = openSweep(frame, row, outer);
+  const sweep = openSweep(frame, row, outer, held.known());
   const elementStores = storeStatements(sweep.scope, perElement);
   // Computed before the elements are stored, stored after: an element's place may be one that a row's value reads.
   const after = storeStatements(row, perRow);
@@ -118,7 +132,8 @@ function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
     template: "rows.cu",
     context: {
       ...cudaHead(frame),
-      ...{ threads, lanes, whole, rowsOfBlock: threads / lanes },
+      ...{ threads, lanes, whole, rowsOfBlock: threads / lanes, turns, heldLines: held.lines },
+      lastTurn: turns !== undefined && elements % lanes !== 0,
       rows: dimText(frame, rowCount),
       length: dimText(frame, length),
       settled: settled.lines,
@@ -134,12 +149,43 @@ function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
   };
 }
 
-/** The elements of a row, counted by `at`. */
-function openSweep(frame: Frame, row: Scope, outer: number): { lines: readonly string[]; scope: Scope } {
+/**
+ * What lanes keep of a row that is read more than once: `turn` counts the elements of a lane, and every value that a sweep
+ * loads stays in a register for those that follow, as far as there are registers.
+ */
+function holdLoads(frame: Frame, turns: number | undefined) {
+  const kept = new Map<number, string>();
+  const lines: string[] = [];
+  return {
+    lines,
+    /** What a sweep need not load again. */
+    known: (): Map<number, Text> => new Map([...kept].map(([access, name]) => [access, primary(`${name}[turn]`)])),
+    /** The statements that keep what a sweep has loaded. */
+    keep: ({ loads }: Scope): string[] =>
+      [...loads].flatMap(([access, { text }]) => {
+        if (turns === undefined || kept.has(access) || (kept.size + 1) * turns > HELD_REGISTERS) return [];
+        const operand = frame.kernel.accesses[access]!.operand;
+        const name = frame.fresh(`${frame.operands[operand] ?? "a"}_held`);
+        kept.set(access, name);
+        lines.push(`${REGISTER_TYPES[registerOf(frame.kernel.operands[operand]!.dtype)]} ${name}[TURNS];`);
+        return [`${name}[turn] = ${text};`];
+      }),
+  };
+}
+
+/** The elements of a row, counted by `at`; `loaded` are the accesses whose values are there. */
+function openSweep(
+  frame: Frame,
+  row: Scope,
+  outer: number,
+  loaded: ReadonlyMap<number, Text> = new Map(),
+): { lines: readonly string[]; scope: Scope } {
   const { axes } = frame.kernel;
   const { lines, indices } = wholeIndices(frame, { name: "at", axes: axes.slice(outer).map((_, i) => outer + i) });
   const linear = `${scaledText(frame, "row", elementsOf(axes.slice(outer)))} + at`;
-  return { lines, scope: openScope(frame, row, { axes: indices, variables: new Map([["linear", linear]]) }) };
+  const scope = openScope(frame, row, { axes: indices, variables: new Map([["linear", linear]]) });
+  for (const [access, text] of loaded) scope.loads.set(access, text);
+  return { lines, scope };
 }
 
 /** Chunks of rows in the first phase, rows in the second. */

@@ -90,6 +90,9 @@ SORACC_INLINE float tanh(float x) {
   return __builtin_copysignf(grown / (grown + 2.0f), x);
 }
 
+SORACC_INLINE float rsqrt(float x) { return 1.0f / __builtin_sqrtf(x); }
+SORACC_INLINE float quotient(float a, float b) { return a / b; }
+
 // 1 / (1 + e^-x), from the side on which the exponential cannot overflow.
 SORACC_INLINE float sigmoid(float x) {
   const float small = exp(-abs(x));

@@ -28,6 +28,7 @@ typedef unsigned long long uint64_t;
 #define __builtin_fabsf(x) ::fabsf(x)
 #define __builtin_fabs(x) ::fabs(x)
 #define __builtin_fmaxf(x, y) ::fmaxf(x, y)
+#define __builtin_fmaf(x, y, z) ::fmaf(x, y, z)
 #define __builtin_floorf(x) ::floorf(x)
 #define __builtin_floor(x) ::floor(x)
 #define __builtin_ceilf(x) ::ceilf(x)

@@ -10,6 +10,19 @@ SORACC_INLINE float log(float x) { return __builtin_logf(x); }
 SORACC_INLINE float log1p(float x) { return __builtin_log1pf(x); }
 SORACC_INLINE float tanh(float x) { return __builtin_tanhf(x); }
 
+SORACC_INLINE float rsqrt(float x) {
+  const bool tiny = x < 0x1p-126f;
+  const float y = rsqrt_approx(tiny ? x * 0x1p24f : x);
+  return tiny ? y * 0x1p12f : y;
+}
+
+// a / b where b is written in the kernel: what the product with 1 / b leaves is divided once more (Markstein, 1990).
+SORACC_INLINE float quotient(float a, float b) {
+  const float reciprocal = 1.0f / b, near = a * reciprocal;
+  const float left = __builtin_fmaf(-near, b, a);
+  return is_finite(near) ? __builtin_fmaf(left, reciprocal, near) : near;
+}
+
 // 1 / (1 + e^-x), from the side on which the exponential cannot overflow; the divisor is from 1 to 2.
 SORACC_INLINE float sigmoid(float x) {
   const float small = exp(-abs(x));

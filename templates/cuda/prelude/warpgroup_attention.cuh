@@ -1,4 +1,4 @@
-// Attention by two warpgroups that take turns: while one is at its exponentials, the tensor cores work for the other.
+// Attention by warpgroups side by side: while one is at its exponentials, the tensor cores work for the others.
 #pragma once
 
 #include "attention.cuh"
@@ -33,11 +33,18 @@ DEVICE void load_rows(uint32_t (&to)[DEPTH / 16][4], const Element* from, int64_
   }
 }
 
-// Of two neighbouring columns of sums, what belongs to them.
+// What belongs to two neighbouring columns of sums.
 struct alignas(8) OfColumns {
-  float first, second;
+  float even, odd;
+  SORACC_INLINE_MEMBER float of(int i) const { return i % 2 == 0 ? even : odd; }
 };
-DEVICE OfColumns of_columns(const float* row, int i) { return *reinterpret_cast<const OfColumns*>(row + sum_column(i)); }
+
+// Of every fourth sum, from a row of shared memory.
+template <int COLUMNS>
+DEVICE void load_columns(OfColumns (&to)[COLUMNS / 8], const float* row) {
+#pragma unroll
+  for (int i = 0; i < COLUMNS / 8; ++i) to[i] = *reinterpret_cast<const OfColumns*>(row + sum_column(4 * i));
+}
 
 // --- softmax --------------------------------------------------------------------------------------------------------
 
@@ -48,27 +55,31 @@ DEVICE void hide(float (&sums)[COLUMNS / 2], const int (&limit)[2], float hidden
   for (int i = 0; i < COLUMNS / 2; ++i) sums[i] = sum_column(i) < limit[i / 2 % 2] ? sums[i] : hidden;
 }
 
-// Scores become weights, 2^(scale * (score - largest)); `factor` scales what came before to the new largest score.
+// Scores become weights, 2^(scale * (score - largest)); `factor` scales what came before to the new largest score. Even
+// and odd columns go separate ways as long as they can: each step of one chain waits for the one before.
 template <int KEYS>
 DEVICE void weigh(float (&scores)[KEYS / 2], float (&largest)[2], float (&total)[2], float (&factor)[2], float scale) {
-  float shift[2], highest[2] = { largest[0], largest[1] };
+  float shift[2], highest[4] = { largest[0], largest[0], largest[1], largest[1] };
 #pragma unroll
-  for (int i = 0; i < KEYS / 2; ++i) highest[i / 2 % 2] = larger_of(highest[i / 2 % 2], scores[i]);
+  for (int i = 0; i < KEYS / 2; ++i) highest[i % 4] = larger_of(highest[i % 4], scores[i]);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    highest[half] = larger_of(highest[half], shuffle_xor(highest[half], 1));
-    highest[half] = larger_of(highest[half], shuffle_xor(highest[half], 2));
+    float top = larger_of(highest[2 * half], highest[2 * half + 1]);
+    top = larger_of(top, shuffle_xor(top, 1));
+    top = larger_of(top, shuffle_xor(top, 2));
     // A query that has seen no key yet has nothing to scale: -inf - -inf must not become NaN.
-    shift[half] = highest[half] == -__builtin_inff() ? 0.0f : highest[half] * scale;
+    shift[half] = top == -__builtin_inff() ? 0.0f : top * scale;
     factor[half] = exp2_approx(largest[half] * scale - shift[half]);
-    largest[half] = highest[half];
-    total[half] *= factor[half];
+    largest[half] = top;
   }
+  float sums[4] = { total[0] * factor[0], 0.0f, total[1] * factor[1], 0.0f };
 #pragma unroll
   for (int i = 0; i < KEYS / 2; ++i) {
     scores[i] = exp2_approx(scores[i] * scale - shift[i / 2 % 2]);
-    total[i / 2 % 2] += scores[i];
+    sums[i % 4] += scores[i];
   }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) total[half] = sums[2 * half] + sums[2 * half + 1];
 }
 
 template <int COUNT>

@@ -8,11 +8,10 @@
 namespace soracc {
 
 constexpr int WARPGROUP_WARPS = 4, WARPGROUP = WARPGROUP_WARPS * WARP;
-// Blocks of all kernels here: a warpgroup that copies, and two that multiply. The first gives up most of its registers.
-constexpr int CONSUMERS = 2, WARPGROUP_THREADS = (1 + CONSUMERS) * WARPGROUP;
-constexpr int PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232;
-// Where the one that copies has little to reckon with.
-constexpr int SIMPLE_PRODUCER_REGISTERS = 24, BUSY_CONSUMER_REGISTERS = 240;
+// Registers of a thread: a block has one warpgroup that copies, which gives up most of its own, and two or three that
+// multiply. `simple` is a copying that has little to reckon with.
+DEVICE constexpr int producer_registers(int consumers, bool simple) { return consumers == 3 ? 32 : simple ? 24 : 40; }
+DEVICE constexpr int consumer_registers(int consumers, bool simple) { return consumers == 3 ? 160 : simple ? 240 : 232; }
 
 DEVICE int warpgroup_index() { return warp_index() / WARPGROUP_WARPS; }
 DEVICE int64_t block_count() { return static_cast<int64_t>(gridDim.x); }
@@ -71,10 +70,10 @@ struct Ring {
 
 // --- turns ----------------------------------------------------------------------------------------------------------
 
-// The two warpgroups that multiply, 0 and 1, hand a turn to and fro. It must be passed on exactly as often as it is
+// Two warpgroups that multiply, 0 and 1, hand a turn to and fro. It must be passed on exactly as often as it is
 // awaited; nobody awaits the very first.
-DEVICE void await_turn(int group) { sync_named(1 + group, CONSUMERS * WARPGROUP); }
-DEVICE void pass_turn(int group) { arrive_named(2 - group, CONSUMERS * WARPGROUP); }
+DEVICE void await_turn(int group) { sync_named(1 + group, 2 * WARPGROUP); }
+DEVICE void pass_turn(int group) { arrive_named(2 - group, 2 * WARPGROUP); }
 
 // --- tiles of 16-bit elements ---------------------------------------------------------------------------------------
 
@@ -189,7 +188,7 @@ struct WarpgroupProduct {
   // Sums on their way to memory: eight rows of every warp at a time.
   static constexpr int PART_ROWS = 8, PARTS = ROWS / WARPGROUP_WARPS / PART_ROWS, PITCH = COLUMNS + 8;
   static constexpr int PART_BYTES = PART_ROWS * PITCH * 4;
-  static constexpr int SHARED_BYTES = STAGES * (STAGE_BYTES + 16) + CONSUMERS * WARPGROUP_WARPS * PART_BYTES;
+  static constexpr int SHARED_BYTES = STAGES * (STAGE_BYTES + 16) + 2 * WARPGROUP_WARPS * PART_BYTES;
 
   using LeftTile = PanelTile<LEFT ? ROWS : DEPTH, LEFT ? DEPTH : ROWS, 64>;
   using RightTile = PanelTile<RIGHT ? COLUMNS : DEPTH, RIGHT ? DEPTH : COLUMNS, 64>;
