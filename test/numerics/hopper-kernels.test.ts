@@ -55,7 +55,7 @@ test("attention of more heads than blocks", async () => {
 });
 
 test("attention over several blocks of queries and keys, up to the diagonal", async () => {
-  const cases = [64, 72].flatMap((head) =>
+  const cases = [64, 72, 96].flatMap((head) =>
     both({
       name: `blocks_${head}`,
       batch: 1,
@@ -68,6 +68,13 @@ test("attention over several blocks of queries and keys, up to the diagonal", as
     }),
   );
   expect(await gpuMistakesOf(cases, ROUNDED, { ...ARCH, seeds: [1, 2] })).toEqual([]);
+});
+
+test("gradients of few keys, from chunks of many queries", async () => {
+  const cases = [72, 80].map(
+    (head) => casesOf({ name: `chunks_${head}`, dtype: "bf16", batch: 1, heads: 1, queries: 2100, keys: 20, head, open: true }).backward,
+  ); // prettier-ignore
+  expect(await gpuMistakesOf(cases, ROUNDED, { ...ARCH, seeds: [1] })).toEqual([]);
 });
 
 test("keys and values that may not be seen may be anything", async () => {

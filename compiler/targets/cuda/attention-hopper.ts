@@ -3,7 +3,20 @@
  * memory accelerator copies boxes of queries and keys, which fill the head up with zeros to whole products; warpgroups
  * multiply them.
  */
-import { ceilDiv, constant, divideExactly, min, multiply, ONE, staticValue, ZERO, type Dim } from "../../graph/dim.ts";
+import {
+  ceilDiv,
+  constant,
+  divideExactly,
+  floorDiv,
+  max,
+  min,
+  multiply,
+  ONE,
+  staticValue,
+  subtract,
+  ZERO,
+  type Dim,
+} from "../../graph/dim.ts";
 import type { AttentionGradientKernel, AttentionKernel, TensorMapDims } from "../../kernels/kernel.ts";
 import {
   BATCH,
@@ -16,9 +29,9 @@ import {
   sampleScope,
   type AnyAttention,
 } from "../code/attention-axes.ts";
-import type { Frame } from "../code/context.ts";
+import { dimText, type Frame } from "../code/context.ts";
 import { takeLines } from "../code/scope.ts";
-import { commonOf, elementOf, sizesOf, typedView } from "./attention.ts";
+import { commonOf, elementOf, sizesOf, typedView, type Sizes } from "./attention.ts";
 import { HOPPER_SHARED, MULTIPROCESSORS } from "./contract-hopper.ts";
 import { cudaHead, openCudaFrame, type Workspace } from "./launch.ts";
 import type { Generated, Phase } from "./target.ts";
@@ -34,7 +47,9 @@ const GROUP_ROWS = 64;
 /** The most stages that are worth their memory. */
 const MOST_STAGES = 4;
 const WARP = 32;
-/** Threads of the phase that has a warp for each query. */
+/** The fewest queries that are worth a chunk of their own. */
+const SHORTEST_CHUNK = 1024;
+/** Threads of the phases that have a warp for each query, or key. */
 const ROW_THREADS = 128;
 
 /** Whether boxes of every operand can be copied and its type is one that warpgroups multiply. */
@@ -241,6 +256,7 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
     type: "float",
     bytes: multiply(sizes.samples, 2, queryPadded, 4),
   };
+  const split = splitOf(frame, sizes, groups.ofKeys * GROUP_ROWS);
   const statisticsMap = frame.fresh("statistics_map");
   const inputs = ["o", "lse", "doutput"] as const;
   const ofKeys = viewsOf(frame, kernel, held ? ["k", "v", "dk", "dv"] : ["dk", "dv"]);
@@ -251,8 +267,13 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
   const overQueries = ringsOf(held ? 0 : rowBytes(groups.ofKeys), queryBytes + ringBytes(1), 3);
   const overKeys = ringsOf(rowBytes(groups.ofQueries), keyBytes + ringBytes(1), 3);
   const threadsOf = (count: number): number => (1 + count) * WARPGROUP;
-  const perItem = (items: Dim, count: number, { sharedBytes }: Rings): Phase => ({
-    blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(items, rowsOf(count)))),
+  const perRow = (rows: Dim): Phase => ({
+    blocks: ceilDiv(multiply(sizes.samples, rows), ROW_THREADS / WARP),
+    threads: ROW_THREADS,
+    sharedBytes: 0,
+  });
+  const perItem = (items: Dim, count: number, { sharedBytes }: Rings, chunks: Dim = ONE): Phase => ({
+    blocks: min(MULTIPROCESSORS, multiply(sizes.samples, ceilDiv(items, rowsOf(count)), chunks)),
     threads: threadsOf(count),
     sharedBytes,
   });
@@ -266,7 +287,7 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
     template: "attention_gradient_hopper.cu",
     context: {
       ...cudaHead(frame, {
-        workspaces: [statistics],
+        workspaces: split === undefined ? [statistics] : [statistics, split.partial],
         maps: [...maps.names, statisticsMap],
         includes: ["warpgroup_attention.cuh"],
       }),
@@ -274,6 +295,11 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
       ...{ queryStep, keyStep, panel },
       ...{ elementThreads: ROW_THREADS, statistics: statistics.name, statisticsMap },
       delta: viewsOf(frame, kernel, inputs),
+      split: split && {
+        chunks: dimText(frame, split.chunks),
+        partial: split.partial.name,
+      },
+      combine: split && viewsOf(frame, kernel, ["dk", "dv"]),
       ofKeys: {
         ...ofKeys,
         ...boxesOfKeys,
@@ -289,15 +315,12 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
       },
     },
     phases: [
-      {
-        blocks: ceilDiv(multiply(sizes.samples, queryPadded), ROW_THREADS / WARP),
-        threads: ROW_THREADS,
-        sharedBytes: 0,
-      },
-      perItem(sizes.keys, groups.ofKeys, overQueries),
+      perRow(queryPadded),
+      perItem(sizes.keys, groups.ofKeys, overQueries, split?.chunks),
       perItem(sizes.queries, groups.ofQueries, overKeys),
+      ...(split === undefined ? [] : [perRow(multiply(split.several, sizes.keys))]),
     ],
-    workspaces: [statistics],
+    workspaces: split === undefined ? [statistics] : [statistics, split.partial],
     tensorMaps: [
       ...maps.maps,
       {
@@ -311,6 +334,23 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
       },
     ],
   };
+}
+
+/**
+ * Chunks of the queries, for the gradients of keys and values that are too few to keep every multiprocessor busy, as those
+ * of a text are; undefined where there is never more than one.
+ */
+function splitOf(frame: Frame, { samples, queries, keys, head }: Sizes, rows: number) {
+  const items = max(ONE, multiply(samples, ceilDiv(keys, rows)));
+  const chunks = max(ONE, min(floorDiv(MULTIPROCESSORS, items), floorDiv(queries, SHORTEST_CHUNK)));
+  if (chunks === ONE) return undefined;
+  const several = min(ONE, subtract(chunks, ONE));
+  const partial: Workspace = {
+    name: frame.fresh("partial"),
+    type: "float",
+    bytes: multiply(several, samples, chunks, keys, 2 * head, 4),
+  };
+  return { chunks, several, partial };
 }
 
 /** Views of operands for one head, the mask, and the declarations in front of them. */

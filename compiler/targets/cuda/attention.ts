@@ -177,7 +177,7 @@ function tileBytes(rows: number, columns: number, bytes: number): number {
   return rows * (swizzled ? chunks : chunks | 1) * 16;
 }
 
-interface Sizes {
+export interface Sizes {
   /** Pairs of a batch element and a head. */
   readonly samples: Dim;
   readonly queries: Dim;
