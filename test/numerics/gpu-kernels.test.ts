@@ -81,6 +81,19 @@ describe("contractions", () => {
       expect(await gpuMistakesOf(cases, { relative: 2e-5, absolute: 1e-3 }, { arch, seeds: [1] })).toEqual([]);
     }
   });
+
+  test("products of few rows, whose sums are cut into chunks", async () => {
+    const list: Part[] = [
+      { role: "m", size: 3, fixed: true },
+      { role: "n", size: 72, fixed: true },
+      { role: "k", size: 1100, fixed: true },
+    ];
+    const made = assemble("few_rows", list);
+    const [left, right] = [made.tensor("read", "bf16", [0, 2]), made.tensor("read", "f32", [1, 2])];
+    const one = made.finish(read(left), read(right), [{ access: made.tensor("write", "f32", [0, 1]), value: acc }]);
+    expect(generate(one.kernel, "sm_90a").phases.length).toBeGreaterThan(1);
+    expect(await gpuMistakesOf([one], { relative: 2e-5, absolute: 1e-3 }, { arch: "sm_90a", seeds: [1] })).toEqual([]);
+  });
 });
 
 describe.each<Arch>(["sm_80", "sm_90a"])("attention and its gradient, %s", (arch) => {

@@ -171,7 +171,7 @@ function accumulate(parts: TrainingParts): ProgramDefinition {
       const parameters = gradientsOf(scaled(mean, scale), layout).map((g, i) => {
         const before = build("gradient", {}, () => new Tensor(inArena(gradient!.edge, layout.parameters[i]!)));
         const share = { g, before, micro: micro!, count: accumulation! };
-        return flat(formula("select(micro == 0, 0, before) + g / f32(count)", share));
+        return flat(formula("select(micro == 0, 0, before) + g * (1 / f32(count))", share));
       });
       return { loss: mean, "next.gradient": concat(parameters, "parameter") };
     },

@@ -39,8 +39,8 @@ import type { Generated, Phase } from "./target.ts";
 /** Heads whose sums and scores leave room in the registers of a warpgroup; of the gradient, two sums at a time. */
 const LARGEST_HEAD = 256;
 const LARGEST_GRADIENT_HEAD = 128;
-/** Heads of which a warpgroup has room for 64 keys and values beside their gradients. */
-const LARGEST_HELD_HEAD = 72;
+/** Heads that are small enough for three warpgroups, or for 64 keys and values in registers beside their gradients. */
+const SMALL_HEAD = 72;
 /** Threads, and queries or keys, of a warpgroup. */
 const WARPGROUP = 128;
 const GROUP_ROWS = 64;
@@ -177,7 +177,7 @@ function ringsOf(itemBytes: number, stageBytes: number, least: number): Rings {
 
 /** Warpgroups of a block, and keys of a step, as far as scores, weights and output share the registers. */
 function forwardTiling(head: number): { groups: number; keyBlock: number } {
-  if (head <= 72) return { groups: 3, keyBlock: 128 };
+  if (head <= SMALL_HEAD) return { groups: 3, keyBlock: 128 };
   return { groups: 2, keyBlock: head <= 128 ? 128 : head <= 192 ? 96 : 64 };
 }
 
@@ -230,13 +230,13 @@ export function gradientOnHopper(kernel: AttentionGradientKernel): Generated {
   const { head } = sizes;
   // Two sums, or one, and the scores of a step are in registers at the same time.
   const queryStep = head <= 96 ? 64 : 48;
-  const keyStep = 96;
-  const groups = { ofKeys: 2, ofQueries: 2 };
+  const keyStep = head <= SMALL_HEAD ? 64 : 96;
+  const groups = { ofKeys: 2, ofQueries: head <= SMALL_HEAD ? 3 : 2 };
   const depth = padded(head, 16);
   const panel = panelOf(head);
   const panels = padded(head, panel);
   const maps = openMaps(frame, kernel);
-  const held = head <= LARGEST_HELD_HEAD;
+  const held = head <= SMALL_HEAD;
   const rowsOf = (count: number): number => count * GROUP_ROWS;
   const rowBoxes = (access: number, count: number): Box[] => maps.alongDepth(access, rowsOf(count), depth);
   const boxesOfKeys = {

@@ -156,8 +156,10 @@ function tilingOf({ n }: Setting["sizes"], right: boolean, finish: Pick<Finish, 
   const stageBytes = (ROWS + rightColumns) * DEPTH * 2 + 16;
   const partBytes = CONSUMER_WARPS * PART_ROWS * (columns + 8) * 4;
   const stages = Math.min(MOST_STAGES, Math.floor((HOPPER_SHARED - partBytes) / stageBytes));
-  const rowsAtOnce = finish.reads > MOST_READS ? 2 : 4;
-  return { columns, stages, sharedBytes: stages * stageBytes + partBytes, rowsAtOnce, columnsAtOnce: columns / 32 };
+  const wide = columns > 128;
+  const rowsAtOnce = wide || finish.reads > MOST_READS ? 2 : 4;
+  const columnsAtOnce = wide ? 3 : columns / 32;
+  return { columns, stages, sharedBytes: stages * stageBytes + partBytes, rowsAtOnce, columnsAtOnce };
 }
 
 /** As for every GPU, chunks of k where outputs are few and k is long; here as many as give every block one tile. */

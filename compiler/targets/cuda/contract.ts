@@ -37,6 +37,7 @@ export const ELEMENT_THREADS = 256;
 /** Blocks that keep a large GPU busy, and the least steps of k that are worth a chunk of their own. */
 const ENOUGH_BLOCKS = 256;
 const SHORTEST_CHUNK = 1024;
+const SHORTEST_CHUNK_OF_SAMPLES = 256;
 
 /** A contraction with the sizes that everything is decided by. */
 export interface Setting {
@@ -142,14 +143,20 @@ const sharedBytes = ({ rows, columns }: TileChoice): number =>
 /** Whether a sum goes over the tokens of all samples, and not over samples alone or something of a fixed size. */
 export const isLong = (k: Dim): boolean => staticValue(k) === undefined && guess(k) > guess(symbol("batch"));
 
-/** Gradients of weights have few outputs and long sums: chunks of k go to different blocks and are added in order. */
+/**
+ * Where outputs are few and sums long, chunks of k go to different blocks and are added in order: gradients of weights,
+ * whose sums go over all tokens, and products that have a row for each sample.
+ */
 function splitOf({ batch, m, n, k }: Setting["sizes"], tile: TileChoice, product: Product) {
-  const isFixed = staticValue(multiply(batch, m, n)) !== undefined;
-  if (!isFixed || !isLong(k)) return undefined;
-  const blocks = multiply(batch, ceilDiv(m, tile.rows), ceilDiv(n, tile.columns));
-  const wanted = Math.floor(ENOUGH_BLOCKS / (staticValue(blocks) ?? ENOUGH_BLOCKS));
-  if (wanted < 2) return undefined;
-  const chunks = max(ONE, min(constant(wanted), floorDiv(k, SHORTEST_CHUNK)));
+  const rows = staticValue(m) ?? guess(m);
+  const blocks = staticValue(multiply(batch, Math.ceil(rows / tile.rows), ceilDiv(n, tile.columns)));
+  if (blocks === undefined) return undefined;
+  const ofTokens = staticValue(m) !== undefined && isLong(k);
+  const ofSamples = staticValue(k) !== undefined && rows <= tile.rows;
+  if (!ofTokens && !ofSamples) return undefined;
+  const wanted = constant(Math.floor(ENOUGH_BLOCKS / blocks));
+  const chunks = max(ONE, min(wanted, floorDiv(k, ofTokens ? SHORTEST_CHUNK : SHORTEST_CHUNK_OF_SAMPLES)));
+  if (chunks === ONE) return undefined;
   // Whole steps of the main loop, so that only the last chunk ends between two.
   const depth = 64 / product.bytes;
   return { chunks, length: multiply(ceilDiv(ceilDiv(k, chunks), depth), depth) };

@@ -167,7 +167,9 @@ function holdLoads(frame: Frame, turns: number | undefined) {
         const operand = frame.kernel.accesses[access]!.operand;
         const name = frame.fresh(`${frame.operands[operand] ?? "a"}_held`);
         kept.set(access, name);
-        lines.push(`${REGISTER_TYPES[registerOf(frame.kernel.operands[operand]!.dtype)]} ${name}[TURNS];`);
+        lines.push(
+          `[[maybe_unused]] ${REGISTER_TYPES[registerOf(frame.kernel.operands[operand]!.dtype)]} ${name}[TURNS];`,
+        );
         return [`${name}[turn] = ${text};`];
       }),
   };

@@ -13,8 +13,7 @@ DEVICE constexpr int padded(int count, int to) { return (count + to - 1) / to * 
 DEVICE int fragment_row(int i) { return i / 2 * 8 + lane_index() / 4; }
 DEVICE int fragment_column(int i) { return lane_index() % 4 * 2 + i % 2; }
 
-// The larger of two; a NaN on the left is passed over, and shows in the exponential of its difference.
-// The one that is a number, where the other is not.
+// The larger of two; a NaN is passed over, and shows in the exponential of its difference.
 DEVICE float larger_of(float a, float b) { return __builtin_fmaxf(a, b); }
 
 template <int FRAGMENTS>
@@ -96,14 +95,14 @@ DEVICE void multiply_across(float (&d)[FRAGMENTS][4], const float (&p)[K / 8][4]
 
 // --- which keys may be seen -----------------------------------------------------------------------------------------
 
-// The valid beginnings of the segments of the keys, in order.
+// The valid beginnings of the segments of the keys, in order. Keys are counted in 32 bits, as the boxes of tensor maps are.
 template <int COUNT>
 struct Ranges {
-  int64_t first[COUNT], last[COUNT];
+  int32_t first[COUNT], last[COUNT];
 
   // Selected without an index into registers.
-  SORACC_INLINE_MEMBER int64_t first_of(int range) const { return pick(first, range); }
-  SORACC_INLINE_MEMBER int64_t last_of(int range) const { return pick(last, range); }
+  SORACC_INLINE_MEMBER int32_t first_of(int range) const { return pick(first, range); }
+  SORACC_INLINE_MEMBER int32_t last_of(int range) const { return pick(last, range); }
 
   SORACC_INLINE_MEMBER bool holds(int64_t key) const {
     bool inside = false;
@@ -112,8 +111,8 @@ struct Ranges {
     return inside;
   }
 
-  SORACC_INLINE_MEMBER static int64_t pick(const int64_t (&values)[COUNT], int which) {
-    int64_t value = values[0];
+  SORACC_INLINE_MEMBER static int32_t pick(const int32_t (&values)[COUNT], int which) {
+    int32_t value = values[0];
 #pragma unroll
     for (int i = 1; i < COUNT; ++i) value = which == i ? values[i] : value;
     return value;
@@ -124,21 +123,21 @@ struct Ranges {
 template <int COUNT, int KEYS>
 struct KeyBlock {
   int range;
-  int64_t first, last;
+  int32_t first, last;
 
   SORACC_INLINE_MEMBER bool exists() const { return range < COUNT; }
-  SORACC_INLINE_MEMBER int64_t count() const { return smaller(last - first, KEYS); }
+  SORACC_INLINE_MEMBER int32_t count() const { return last - first < KEYS ? last - first : KEYS; }
 
-  SORACC_INLINE_MEMBER static KeyBlock begin(const Ranges<COUNT>& ranges, int64_t end) {
+  SORACC_INLINE_MEMBER static KeyBlock begin(const Ranges<COUNT>& ranges, int32_t end) {
     KeyBlock block = { -1, 0, 0 };
     return block.next(ranges, end);
   }
 
-  SORACC_INLINE_MEMBER KeyBlock next(const Ranges<COUNT>& ranges, int64_t end) const {
+  SORACC_INLINE_MEMBER KeyBlock next(const Ranges<COUNT>& ranges, int32_t end) const {
     KeyBlock block = { range, first + KEYS, last };
     while (block.first >= block.last && ++block.range < COUNT) {
       block.first = ranges.first_of(block.range);
-      block.last = smaller(ranges.last_of(block.range), end);
+      block.last = ranges.last_of(block.range) < end ? ranges.last_of(block.range) : end;
     }
     return block;
   }

@@ -6,7 +6,7 @@
 //   rstd   [batch, tokens] f32, written
 #include "prelude.hpp"
 
-SORACC_EXPORT void layer_norm_modulate_rows_4c8a9c2f_0(const Launch* launch, int64_t task) {
+SORACC_EXPORT void layer_norm_modulate_rows_ab99a72f_0(const Launch* launch, int64_t task) {
   const int64_t batch = launch->sizes[0];
   const int64_t tokens = launch->sizes[1];
   const bf16* const x = static_cast<const bf16*>(launch->buffers[0]);
@@ -31,7 +31,7 @@ SORACC_EXPORT void layer_norm_modulate_rows_4c8a9c2f_0(const Launch* launch, int
     }
     const float r0 = r0_run;
 
-    const float v = r0 / 1152.0f;
+    const float v = quotient(r0, 1152.0f);
     float r1_run = 0;
     #pragma omp simd reduction(+ : r1_run)
     for (int64_t i_hidden = 0; i_hidden < 1152; ++i_hidden) {
@@ -41,7 +41,7 @@ SORACC_EXPORT void layer_norm_modulate_rows_4c8a9c2f_0(const Launch* launch, int
     }
     const float r1 = r1_run;
 
-    const float v3 = rsqrt(r1 / 1152.0f + s0);
+    const float v3 = rsqrt(quotient(r1, 1152.0f) + s0);
     const auto scale_at = scale + i_batch * 1152;
     const auto shift_at = shift + i_batch * 1152;
     const auto y_at = y + i_batch * 1152 * tokens + i_tokens * 1152;

@@ -43,7 +43,7 @@ using KeyTile = Tile<Element, KEYS, DEPTH>;
 using QueryTile = Tile<Element, QUERIES, DEPTH>;
 
 // The product of do and o over the head, for every query: one warp each.
-extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_f592eb59_0(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_8bac1631_0(const __grid_constant__ Arguments arguments) {
   const float* const x3 = arguments.x3;
   const bf16* const x5 = arguments.x5;
   float* const deltas_of_queries = arguments.deltas_of_queries;
@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_
 }
 
 // The gradients of KEYS keys and values.
-extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_f592eb59_1(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_8bac1631_1(const __grid_constant__ Arguments arguments) {
   const bf16* const x0 = arguments.x0;
   const bf16* const x1 = arguments.x1;
   const bf16* const x2 = arguments.x2;
@@ -88,8 +88,8 @@ extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_
   const auto x5_at = x5 + i_batch * 1152 * tokens + i_heads * 72;
   const int64_t key_first = block_index() % key_blocks * KEYS;
   const Ranges<RANGES> ranges = {
-    { 0,  },
-    { 0 + smaller(larger(int64_t(x6[i_batch]), 0), tokens),  }
+    { static_cast<int32_t>(0),  },
+    { static_cast<int32_t>(0 + smaller(larger(int64_t(x6[i_batch]), 0), tokens)),  }
   };
   const Matrix<bf16> q = { x0_at, 1152, query_total, HEAD, 1 };
   const Matrix<bf16> k = { x1_at, 1152, key_total, HEAD, 1 };
@@ -181,7 +181,7 @@ extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_
 }
 
 // The gradient of a block of queries, over the keys they see in steps of KEY_STEP.
-extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_f592eb59_2(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_8bac1631_2(const __grid_constant__ Arguments arguments) {
   constexpr int ROWS = THREADS / WARP * 16;
   using RowTile = Tile<Element, ROWS, DEPTH>;
   using StepTile = Tile<Element, KEY_STEP, DEPTH>;
@@ -205,8 +205,8 @@ extern "C" __global__ void __launch_bounds__(128, 1) attentiongradient_gradient_
   const auto y0_at = y0 + i_batch * 1152 * tokens + i_heads * 72;
   const int64_t query_first = block_index() % query_blocks * ROWS;
   const Ranges<RANGES> ranges = {
-    { 0,  },
-    { 0 + smaller(larger(int64_t(x6[i_batch]), 0), tokens),  }
+    { static_cast<int32_t>(0),  },
+    { static_cast<int32_t>(0 + smaller(larger(int64_t(x6[i_batch]), 0), tokens)),  }
   };
   const int64_t key_end = key_total;
   const Matrix<bf16> q = { x0_at2, 1152, query_total, HEAD, 1 };

@@ -34,7 +34,7 @@ using KeyTile = Tile<Element, KEYS, DEPTH>;
 using ValueTile = Tile<Element, KEYS, WIDTH>;
 constexpr int STAGE_BYTES = KeyTile::BYTES + ValueTile::BYTES;
 
-extern "C" __global__ void __launch_bounds__(128, 1) attention_forward_5784fb02_0(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(128, 1) attention_forward_23fea821_0(const __grid_constant__ Arguments arguments) {
   const bf16* const x0 = arguments.x0;
   const bf16* const x1 = arguments.x1;
   const bf16* const x2 = arguments.x2;
@@ -52,8 +52,8 @@ extern "C" __global__ void __launch_bounds__(128, 1) attention_forward_5784fb02_
   const auto y1_at = y1 + i_batch * 16 * tokens + i_heads;
   const int64_t query_first = block_index() % query_blocks * QUERIES;
   const Ranges<RANGES> ranges = {
-    { 0,  },
-    { 0 + smaller(larger(int64_t(x3[i_batch]), 0), tokens),  }
+    { static_cast<int32_t>(0),  },
+    { static_cast<int32_t>(0 + smaller(larger(int64_t(x3[i_batch]), 0), tokens)),  }
   };
   const int64_t key_end = key_total;
   const Matrix<bf16> q = { x0_at, 1152, query_total, HEAD, 1 };
