@@ -3,6 +3,7 @@
  * the tensor memory accelerator and multiplied by whole warpgroups, so a side has to be a matrix whose rows begin on
  * 16-byte boundaries; one that is not is computed into a workspace.
  */
+import { registerOf } from "../../../contract/dtype.ts";
 import {
   ceilDiv,
   constant,
@@ -20,10 +21,10 @@ import type { Access, TensorMapDims } from "../../kernels/kernel.ts";
 import { variable } from "../../notation/expression.ts";
 import { call } from "../../notation/functions.ts";
 import { dimText, scaledText, type Frame } from "../code/context.ts";
-import { guess, type Contraction } from "../code/contract-axes.ts";
+import { guess, readsOf, type Contraction } from "../code/contract-axes.ts";
 import { preparedIndices } from "../code/indices.ts";
-import { REGISTER_TYPES } from "../code/print.ts";
-import { openScope, placeOf, storedValues } from "../code/scope.ts";
+import { primary, REGISTER_TYPES } from "../code/print.ts";
+import { emitValues, openScope, placeOf, storedValues, type Scope } from "../code/scope.ts";
 import { ELEMENT_THREADS, elementPhase, epilogueOf, isLong, type Setting } from "./contract.ts";
 import { packedSide, sideOf, type SideView } from "./contract-sides.ts";
 import { cudaHead, type Workspace } from "./launch.ts";
@@ -45,7 +46,7 @@ export const MULTIPROCESSORS = 132;
 const SHORTEST_CHUNK = 1024;
 const MOST_STAGES = 6;
 /** Reads of an element of which those of four rows find registers beside the sums. */
-const MOST_READS = 7;
+const MOST_READS = 12;
 
 /** Whether the product is large enough that tiles and steps of a whole warpgroup are not mostly padding. */
 export function suitsHopper({ m, n, k }: Setting["sizes"]): boolean {
@@ -177,6 +178,9 @@ function splitOf({ batch, m, n, k }: Setting["sizes"], columns: number) {
 interface Finish {
   readonly settled: readonly string[];
   readonly sampleLines: readonly string[];
+  /** Declarations of what is read once for all rows, and the statements that read it. */
+  readonly held: readonly string[];
+  readonly columnLines: readonly string[];
   readonly rowLines: readonly string[];
   readonly lines: readonly string[];
   readonly values: readonly {
@@ -194,8 +198,9 @@ interface Finish {
 
 /**
  * The stores of an element in two parts, so that what many elements read is in flight before the first is stored: the
- * values, each into a variable, and the places they go to. Reads ask whether the element is `inside` the product by
- * themselves: a branch round all of them would keep those of one element apart from those of the next.
+ * values, each into a variable, and the places they go to. Reads ask whether the column is `inside` the product by
+ * themselves: a branch round all of them would keep those of one element apart from those of the next. What does not
+ * depend on the row is read for every column before its rows.
  */
 function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
   const frame: Frame = { ...given, kernel: { ...kernel, accesses: kernel.accesses.map(guarded) } };
@@ -209,22 +214,26 @@ function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
   });
   const counted: [string, string][] =
     terms === undefined ? [] : [["linear", terms.length === 0 ? "int64_t(0)" : terms.join(" + ")]];
-  const ofRow = { axes: row.indices, variables: new Map([["row_inside", "row_inside"]]) };
-  const ofElement = { axes: column.indices, variables: new Map([["acc", "sum"], ["inside", "inside"], ...counted]) };
   const settled = openScope(frame, undefined);
   const sampleScope = openScope(frame, settled, { axes: sample.indices });
-  const rowScope = openScope(frame, sampleScope, ofRow);
+  const rowScope = openScope(frame, sampleScope, { axes: row.indices });
+  const ofElement = { axes: column.indices, variables: new Map([["acc", "sum"], ["inside", "inside"], ...counted]) };
   const element = openScope(frame, rowScope, ofElement);
+  const columnScope = openScope(frame, sampleScope, ofElement);
+  const { held, keeps } = holdColumns(columnScope, element);
   const values = storedValues(element, kernel.stores);
-  const placeRow = openScope(frame, sampleScope, ofRow);
+  const placeRow = openScope(frame, sampleScope, { axes: row.indices });
   const place = openScope(frame, placeRow, ofElement);
   const places = kernel.stores.map((store) => placeOf(place, store.access));
   const reads = [...element.loads.keys()];
+  const columnText = [...columnScope.lines, ...keeps];
   const valueText = [...rowScope.lines, ...element.lines, ...values.map(({ text }) => text.text)];
   const placeText = [...placeRow.lines, ...place.lines, ...places];
   return {
     settled: [...sample.settled, ...row.settled, ...column.settled, ...settled.lines],
     sampleLines: [...sample.lines, ...sampleScope.lines],
+    held,
+    columnLines: [...needed(column.lines, columnText), ...columnText],
     rowLines: [...needed(row.lines, valueText), ...rowScope.lines],
     lines: [...needed(column.lines, valueText), ...element.lines],
     values: values.map(({ text, type }, i) => ({
@@ -239,10 +248,27 @@ function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
     readsOwn: reads.some((access) => varies(kernel.accesses[access]!, "m")),
   };
 
+  /** Accesses of columns alone, which the element finds where its column keeps them. */
+  function holdColumns(columnScope: Scope, element: Scope): { held: string[]; keeps: string[] } {
+    const held: string[] = [];
+    const keeps: string[] = [];
+    const roots = kernel.stores.map(({ value }) => value);
+    for (const position of readsOf(kernel, roots)) {
+      const access = kernel.accesses[position]!;
+      if (varies(access, "m") || !varies(access, "n")) continue;
+      const operand = kernel.operands[access.operand]!;
+      const name = frame.fresh(`${frame.operands[access.operand] ?? "a"}_held`);
+      const [value] = emitValues(columnScope, [variable(`a${position}`, registerOf(operand.dtype))]);
+      held.push(`${REGISTER_TYPES[registerOf(operand.dtype)]} ${name}[COLUMNS_AT_ONCE];`);
+      keeps.push(`${name}[c] = ${value!.text};`);
+      element.loads.set(position, primary(`${name}[c]`));
+    }
+    return { held, keeps };
+  }
+
   function guarded(access: Access): Access {
-    const own = varies(access, "n") ? "inside" : varies(access, "m") ? "row_inside" : undefined;
-    if (own === undefined) return access;
-    const inside = variable(own, "bool");
+    if (!varies(access, "n")) return access;
+    const inside = variable("inside", "bool");
     return { ...access, guard: access.guard === undefined ? inside : call("and", [access.guard, inside]) };
   }
 
