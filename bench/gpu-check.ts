@@ -31,10 +31,10 @@ import { describe, measure, type Result } from "./bench.ts";
 import { stepsOnGpu } from "./cases.ts";
 import { DIT_XL, timeOperators, type Sizes, type Timing } from "./operators.ts";
 
-const PRECISIONS: readonly Precision[] = ["f32", "bf16"];
+const PRECISIONS: readonly Precision[] = ["bf16", "f32"];
 const RUNS = 20;
 /** Turns of a training step. */
-const STEPS = 5;
+const STEPS = 3;
 const PEER_SCRIPT = "bench/peer/gpu.py";
 const AT_A_TIME = 4;
 const PATIENCE = 180_000; // milliseconds that one recording may take
@@ -96,7 +96,7 @@ export async function main(words: readonly string[], root: string): Promise<numb
   };
   // Times first, alone; then what is right or wrong however busy the machine is.
   if (parts.has("steps")) keep(await compareSteps(root));
-  if (parts.has("operators")) keep(await compareOperators(root));
+  if (parts.has("operators")) await compareOperators(root, keep);
   const tests = parts.has("kernels") ? testKernels(root) : null;
   if (parts.has("recordings")) keep({ verified: await verifyAll(recordings, root) });
   if (tests !== null) keep({ tested: await tests });
@@ -283,7 +283,7 @@ interface Comparison {
   readonly failed: string | null;
 }
 
-async function compareOperators(root: string): Promise<Comparison> {
+async function compareOperators(root: string, keep: (found: Comparison) => void): Promise<void> {
   const operators: Compared[] = [];
   let peerFacts = "";
   try {
@@ -300,13 +300,13 @@ async function compareOperators(root: string): Promise<Comparison> {
         const beside = peer === null ? "" : `; PyTorch ${peer.toFixed(3)} ms, ${(peer / timing.milliseconds).toFixed(2)} of its speed`; // prettier-ignore
         say(`  ${timing.name} ${precision}: ${timing.milliseconds.toFixed(3)} ms, ${timing.teraflops.toFixed(1)} TFLOP/s${beside}`); // prettier-ignore
       }
+      keep({ operators, peer: peerFacts, failed: null });
     }
     say(`  peer: ${peerFacts}`);
-    return { operators, peer: peerFacts, failed: null };
   } catch (error) {
     if (!(error instanceof Diagnostic)) throw error;
     say(error.message);
-    return { operators, peer: peerFacts, failed: error.message };
+    keep({ operators, peer: peerFacts, failed: error.message });
   }
 }
 

@@ -9,7 +9,9 @@ import { generate } from "../../compiler/targets/cuda/target.ts";
 import { casesOf, narrowHead, ROUNDING, SETTINGS } from "./attention-cases.ts";
 import { acc, assemble, caseOf, read, recipes, type Part } from "./contract-cases.ts";
 import { type Case } from "./harness.ts";
+import { caseOf as caseOfRows, noise } from "./kernel-builder.ts";
 import { randomCases, type Anchor } from "./random-kernels.ts";
+import { layerNorm, softmax } from "./rows-cases.ts";
 import { gpuMistakesOf } from "./gpu-harness.ts";
 
 const seed = Number(process.env["SORACC_SEED"] ?? 20240318);
@@ -20,6 +22,22 @@ test.each<Anchor>(["map", "rows", "columns"])("random %s kernels", async (anchor
   const cases = randomCases(anchor, anchor === "columns" ? Math.ceil(runs / 4) : runs, seed);
   const tolerance = { relative: 2e-5, absolute: 2e-5 };
   expect(await gpuMistakesOf(cases, tolerance, { arch: "sm_80", seeds: SCHEDULES })).toEqual([]);
+});
+
+test("rows that are held, by part of a warp to a block, and rows that are not", async () => {
+  const random = (operand: string, element: number): number => noise(operand.charCodeAt(0), element);
+  const norms = [32, 77, 400, 1152, 2500, 3100].flatMap((hidden) =>
+    (["f32", "bf16"] as const).map((x) =>
+      caseOfRows({ ...layerNorm(x, hidden), name: `norm_${x}_${hidden}` }, random, {
+        sizes: { batch: 2, tokens: 3 },
+        scalars: [1e-6],
+        inPlace: { y: "x" },
+      }),
+    ),
+  );
+  const open = caseOfRows(softmax, (_, i) => 20 * noise(3, i), { sizes: { queries: 7, keys: 501 } });
+  const tolerance = { relative: 1e-5, absolute: 2e-6 };
+  expect(await gpuMistakesOf([...norms, open], tolerance, { arch: "sm_90a", seeds: SCHEDULES })).toEqual([]);
 });
 
 describe("contractions", () => {

@@ -6,6 +6,7 @@ import type { Kernel } from "../../compiler/kernels/kernel.ts";
 import { literal, variable } from "../../compiler/notation/expression.ts";
 import { call } from "../../compiler/notation/functions.ts";
 import { caseOf, noise, spell, type Spelled } from "./kernel-builder.ts";
+import { layerNorm, softmax } from "./rows-cases.ts";
 import { compileCases, firstMistake, runCase, type Case, type Library, type Tolerance } from "./harness.ts";
 
 const random = (operand: string, element: number): number => noise(operand.charCodeAt(0), element);
@@ -18,32 +19,6 @@ interface Written {
 }
 
 const written = (what: string, one: Case, tolerance = F32): Written => ({ what, one, tolerance });
-
-const layerNorm = (x: "f32" | "bf16", hidden: number): Spelled => ({
-  anchor: "rows",
-  name: "layer_norm_modulate_rows",
-  formula: "y = (x - mean) * rstd * (1 + scale) + shift",
-  axes: { batch: "batch", tokens: "tokens", hidden },
-  reads: { x: [x, "batch tokens hidden"], scale: ["f32", "batch hidden"], shift: ["f32", "batch hidden"] },
-  writes: {
-    y: [x, "batch tokens hidden", `(a0 - r0 / ${hidden}) * rsqrt(r1 / ${hidden} + s0) * (1 + a1) + a2`],
-    mean: ["f32", "batch tokens", `r0 / ${hidden}`],
-    rstd: ["f32", "batch tokens", `rsqrt(r1 / ${hidden} + s0)`],
-  },
-  scalars: ["f32"],
-  outer: 2,
-  stages: [["sum a0"], [`sum (a0 - r0 / ${hidden})^2`]],
-});
-
-const softmax: Spelled = {
-  anchor: "rows",
-  name: "softmax_rows",
-  axes: { queries: "queries", keys: "keys" },
-  reads: { scores: ["f32", "queries keys"] },
-  writes: { weights: ["f32", "queries keys", "exp(a0 - r0) / r1"], lse: ["f32", "queries", "r0 + log(r1)"] },
-  outer: 1,
-  stages: [["max a0"], ["sum exp(a0 - r0)"]],
-};
 
 const total = (dtype: "f32" | "f64" | "i32"): Spelled => ({
   anchor: "rows",

@@ -133,6 +133,7 @@ function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
     context: {
       ...cudaHead(frame),
       ...{ threads, lanes, whole, rowsOfBlock: threads / lanes, turns, heldLines: held.lines },
+      ...{ warps: lanes === WARP, shared: lanes < WARP },
       lastTurn: turns !== undefined && elements % lanes !== 0,
       rows: dimText(frame, rowCount),
       length: dimText(frame, length),
