@@ -5,15 +5,16 @@
  * sums are kept are cut into chunks that meet in a second phase.
  */
 import { registerOf } from "../../../contract/dtype.ts";
-import { ceilDiv, multiply, staticValue, toDim } from "../../graph/dim.ts";
+import { ceilDiv, multiply, staticValue, toDim, ZERO } from "../../graph/dim.ts";
 import { elementsOf } from "../../kernels/collapse.ts";
-import type { Reduction, RowsKernel } from "../../kernels/kernel.ts";
+import type { Reduction, RowsKernel, Store } from "../../kernels/kernel.ts";
+import { variable, variablesOf } from "../../notation/expression.ts";
 import { accumulatorOf, type Accumulator } from "../code/accumulate.ts";
 import { dimText, scaledText, type Frame } from "../code/context.ts";
 import { wholeIndices } from "../code/indices.ts";
 import { primary, REGISTER_TYPES, type Text } from "../code/print.ts";
 import { collapseRows } from "../code/reduction-axes.ts";
-import { emitValues, openScope, storeStatements, takeLines, type Scope } from "../code/scope.ts";
+import { accessDepth, emitValues, openScope, storeStatements, takeLines, type Scope } from "../code/scope.ts";
 import { cudaHead, openCudaFrame } from "./launch.ts";
 import type { Generated } from "./target.ts";
 
@@ -111,10 +112,11 @@ function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
     return `reduce_block<${by.combine}, ${threads}>(${part}, ${place})`;
   };
   const turns = sweeps > 1 && elements <= HELD_ELEMENTS * lanes ? Math.ceil(elements / lanes) : undefined;
-  const held = holdLoads(frame, turns);
-  const stages = stageSums.map((sums) => {
+  const held = holdLoads(frame, outer, turns);
+  const stages = stageSums.map((sums, stage) => {
     const sweep = openSweep(frame, row, outer, held.known());
     const takes = accumulate(sweep.scope, sums);
+    if (stage === 0) held.loadAhead(sweep.scope, collapsed, perElement);
     const before = takeLines(row);
     return {
       before,
@@ -152,27 +154,45 @@ function wholeRows(kernel: RowsKernel, collapsed: RowsKernel): Generated {
 
 /**
  * What lanes keep of a row that is read more than once: `turn` counts the elements of a lane, and every value that a sweep
- * loads stays in a register for those that follow, as far as there are registers.
+ * loads stays in a register for those that follow, as far as there are registers. What rows share is kept last.
  */
-function holdLoads(frame: Frame, turns: number | undefined) {
+function holdLoads(frame: Frame, outer: number, turns: number | undefined) {
+  const { accesses, operands } = frame.kernel;
   const kept = new Map<number, string>();
   const lines: string[] = [];
+  const isOwn = (access: number): boolean => staticValue(accesses[access]!.strides[outer - 1] ?? ZERO) !== 0;
+  const hasRoom = (count: number): boolean => turns !== undefined && count * turns <= HELD_REGISTERS;
   return {
     lines,
     /** What a sweep need not load again. */
     known: (): Map<number, Text> => new Map([...kept].map(([access, name]) => [access, primary(`${name}[turn]`)])),
+    /**
+     * Loads in the first sweep what only the others read of a row, so that a row is waited for once. Accesses that hang
+     * on what a sweep finds are left where they are.
+     */
+    loadAhead(scope: Scope, { stages }: RowsKernel, perElement: readonly Store[]): void {
+      const values = [...stages.flat(), ...perElement].map(({ value }) => value);
+      const read = new Set(variablesOf(values).map(({ name }) => /^a(\d+)$/.exec(name)?.[1]));
+      accesses.forEach(({ operand, lookups, guard }, access) => {
+        const isOfElement = accessDepth(scope, access) === scope.depth && isOwn(access);
+        if (!read.has(String(access)) || !isOfElement || lookups.length > 0 || guard !== undefined) return;
+        if (!hasRoom([...scope.loads.keys()].filter(isOwn).length + 1)) return;
+        emitValues(scope, [variable(`a${access}`, registerOf(operands[operand]!.dtype))]);
+      });
+    },
     /** The statements that keep what a sweep has loaded. */
-    keep: ({ loads }: Scope): string[] =>
-      [...loads].flatMap(([access, { text }]) => {
-        if (turns === undefined || kept.has(access) || (kept.size + 1) * turns > HELD_REGISTERS) return [];
-        const operand = frame.kernel.accesses[access]!.operand;
+    keep({ loads }: Scope): string[] {
+      const own = [...loads].filter(([access]) => isOwn(access));
+      const shared = [...loads].filter(([access]) => !isOwn(access));
+      return [...own, ...shared].flatMap(([access, { text }]) => {
+        if (kept.has(access) || !hasRoom(kept.size + 1)) return [];
+        const operand = accesses[access]!.operand;
         const name = frame.fresh(`${frame.operands[operand] ?? "a"}_held`);
         kept.set(access, name);
-        lines.push(
-          `[[maybe_unused]] ${REGISTER_TYPES[registerOf(frame.kernel.operands[operand]!.dtype)]} ${name}[TURNS];`,
-        );
+        lines.push(`[[maybe_unused]] ${REGISTER_TYPES[registerOf(operands[operand]!.dtype)]} ${name}[TURNS];`);
         return [`${name}[turn] = ${text};`];
-      }),
+      });
+    },
   };
 }
 
