@@ -71,3 +71,9 @@ export function preparedIndices(frame: Frame, { name, axes }: Range) {
   });
   return { settled, lines, indices };
 }
+
+/** Those of some declarations whose names lines mention. */
+export function needed(declarations: readonly string[], lines: readonly string[]): string[] {
+  const words = new Set(lines.flatMap((line) => line.match(/\w+/g) ?? []));
+  return declarations.filter((line) => words.has(/(\w+) = /.exec(line)?.[1] ?? ""));
+}

@@ -22,7 +22,7 @@ import { variable } from "../../notation/expression.ts";
 import { call } from "../../notation/functions.ts";
 import { dimText, scaledText, type Frame } from "../code/context.ts";
 import { guess, readsOf, type Contraction } from "../code/contract-axes.ts";
-import { preparedIndices } from "../code/indices.ts";
+import { needed, preparedIndices } from "../code/indices.ts";
 import { primary, REGISTER_TYPES } from "../code/print.ts";
 import { emitValues, openScope, placeOf, storedValues, type Scope } from "../code/scope.ts";
 import { ELEMENT_THREADS, elementPhase, epilogueOf, isLong, type Setting } from "./contract.ts";
@@ -276,10 +276,4 @@ function finishOf(given: Frame, { kernel, axes, linear }: Contraction): Finish {
     const along = axes[role].some((axis) => staticValue(strides[axis]!) !== 0);
     return along || lookups.length > 0 || guard !== undefined;
   }
-}
-
-/** Those of some declarations whose names lines mention. */
-function needed(declarations: readonly string[], lines: readonly string[]): string[] {
-  const words = new Set(lines.flatMap((line) => line.match(/\w+/g) ?? []));
-  return declarations.filter((line) => words.has(/(\w+) = /.exec(line)?.[1] ?? ""));
 }

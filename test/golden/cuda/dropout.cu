@@ -13,7 +13,7 @@ struct Arguments {
   double s2;
 };
 
-extern "C" __global__ void __launch_bounds__(256) dropout_b71c34eb_0(const __grid_constant__ Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(256) dropout_a69596d5_0(const __grid_constant__ Arguments arguments) {
   const float* const x = arguments.x;
   float* const y = arguments.y;
   const int64_t elements = arguments.elements;
@@ -21,14 +21,21 @@ extern "C" __global__ void __launch_bounds__(256) dropout_b71c34eb_0(const __gri
   const uint32_t s1 = static_cast<uint32_t>(arguments.s1);
   const float s2 = static_cast<float>(arguments.s2);
   const float v2 = 1.0f - s2;
-  const int64_t first = block_index() * 256 * 4 + thread_index();
+  const int64_t total = elements, first = block_index() * 256 * 4 + thread_index();
+  // Everything that is read, then everything that is stored.
+  float stored[4];
   #pragma unroll
   for (int item = 0; item < 4; ++item) {
     const int64_t element = first + item * 256;
-    if (element < elements) {
-      const float x_value = x[element];
-      y[element] = uniform(s0, s1, 5u, element) > s2 ? x_value / v2 : 0.0f;
-    }
+    [[maybe_unused]] const bool inside = element < total;
+    const float x_value = inside ? float(x[element]) : float(0);
+    stored[item] = uniform(s0, s1, 5u, element) > s2 ? x_value / v2 : 0.0f;
+  }
+  #pragma unroll
+  for (int item = 0; item < 4; ++item) {
+    const int64_t element = first + item * 256;
+    if (element >= total) break;
+    y[element] = stored[item];
   }
 }
 }  // namespace soracc
