@@ -46,7 +46,7 @@ export const MULTIPROCESSORS = 132;
 const SHORTEST_CHUNK = 1024;
 const MOST_STAGES = 6;
 /** Reads of an element of which those of four rows find registers beside the sums. */
-const MOST_READS = 12;
+const MOST_READS = 11;
 
 /** Whether the product is large enough that tiles and steps of a whole warpgroup are not mostly padding. */
 export function suitsHopper({ m, n, k }: Setting["sizes"]): boolean {
