@@ -45,8 +45,9 @@ export const MULTIPROCESSORS = 132;
 /** The least steps of k that are worth a chunk of their own, and the most stages that are worth their memory. */
 const SHORTEST_CHUNK = 1024;
 const MOST_STAGES = 6;
-/** Reads of an element of which those of four rows find registers beside the sums. */
+/** Reads of an element of which those of four rows find registers beside the sums; a second store takes those of three. */
 const MOST_READS = 11;
+const READS_OF_STORE = 3;
 
 /** Whether the product is large enough that tiles and steps of a whole warpgroup are not mostly padding. */
 export function suitsHopper({ m, n, k }: Setting["sizes"]): boolean {
@@ -158,7 +159,8 @@ function tilingOf({ n }: Setting["sizes"], right: boolean, finish: Pick<Finish, 
   const partBytes = CONSUMER_WARPS * PART_ROWS * (columns + 8) * 4;
   const stages = Math.min(MOST_STAGES, Math.floor((HOPPER_SHARED - partBytes) / stageBytes));
   const wide = columns > 128;
-  const rowsAtOnce = wide || finish.reads > MOST_READS ? 2 : 4;
+  const reads = finish.reads + READS_OF_STORE * (finish.values.length - 1);
+  const rowsAtOnce = wide || reads > MOST_READS ? 2 : 4;
   const columnsAtOnce = wide ? 3 : columns / 32;
   return { columns, stages, sharedBytes: stages * stageBytes + partBytes, rowsAtOnce, columnsAtOnce };
 }
